@@ -1,0 +1,87 @@
+//! Compares BitHealth with the tools people would pick instead, doing the same work in the same run.
+//!
+//! Linux only: processor time and memory of processes are read from `/proc`.
+
+mod bithealth_side;
+mod corpus;
+mod primitives;
+mod process;
+mod report;
+mod restic;
+mod sample;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Compares BitHealth with other tools on this machine.
+#[derive(Debug, Parser)]
+#[command(name = "bithealth-bench", version)]
+struct Cli {
+    /// Print one JSON object instead of a table
+    #[arg(long, global = true)]
+    json: bool,
+    /// What to measure.
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Put and get back the same files with restic and with BitHealth, taking turns
+    Restic(ResticArgs),
+    /// Measure the primitives alone, on one core, and what sealing costs above them
+    Primitives,
+}
+
+/// How much work, with which programs.
+#[derive(Debug, Args)]
+struct ResticArgs {
+    /// How often each tool does all of it; medians are printed
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=99))]
+    rounds: u32,
+    /// Bytes of the one large file
+    #[arg(long, default_value_t = 1 << 30)]
+    large_len: u64,
+    /// How many FHIR documents
+    #[arg(long, default_value_t = 20_000)]
+    documents: usize,
+    /// Bytes of all FHIR documents
+    #[arg(long, default_value_t = 209_000_000)]
+    documents_len: u64,
+    /// The bithealth program
+    #[arg(long, default_value = "bithealth", value_name = "FILE")]
+    bithealth: PathBuf,
+    /// The restic program
+    #[arg(long, default_value = "restic", value_name = "FILE")]
+    restic: PathBuf,
+    /// Where everything is written; about four times the large file is needed [default: the system's temporary folder]
+    #[arg(long, value_name = "FOLDER")]
+    folder: Option<PathBuf>,
+    /// Fail if a ratio is above its limit
+    #[arg(long)]
+    enforce: bool,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match &cli.command {
+        Command::Restic(args) => sample::compare(args).map(|report| {
+            report.print(cli.json);
+            !args.enforce || report.holds()
+        }),
+        Command::Primitives => {
+            primitives::print(cli.json);
+            Ok(true)
+        }
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! Fetching one pack from many providers.
+//!
+//! The leaves of all shards at one position are a row; any k cells of a row restore the others. Rows are cut into runs
+//! of at most [`RUN_LEAVES_MAX`], and the unit of work is a *cell*: one run of rows in one shard, wanted, proven and
+//! stored as a whole. What is needed in each run stands in `table`, what is known about each provider in `provider`;
+//! `plan` says which cell is wanted next and from whom, `patience` when to stop waiting.
+
+mod patience;
+mod plan;
+mod provider;
+mod table;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
+
+use bithealth_merkle::{leaf_hash, verify_run};
+use bithealth_types::{Code, Digest, LEAF_LEN, LeafIndex, NodeId, PackId, ShardIndex, Time};
+use bytes::Bytes;
+
+use self::patience::Recent;
+use self::provider::{Provider, Standing};
+use self::table::Table;
+use crate::{Config, Effect, Input, LeafError, RUN_LEAVES_MAX, ShardSet, StoreFault, Want, WantId};
+
+/// What to fetch.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// The pack.
+    pub pack: PackId,
+    /// Its code.
+    pub code: Code,
+    /// Leaves of each shard, from the pack's length: the roots alone do not fix it.
+    pub leaf_count: u32,
+    /// The root of each of the n shards.
+    pub roots: Vec<Digest>,
+    /// Which leaves.
+    pub need: Need,
+    /// The limits.
+    pub config: Config,
+}
+
+/// Which leaves of a pack are needed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Every row: the leaves of any k shards.
+    Whole,
+    /// These leaves of data shards; where a shard has no good provider, the same rows of any k shards.
+    Ranges(Vec<(ShardIndex, Range<u32>)>),
+}
+
+/// How far a fetch is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes of leaves that are needed.
+    pub bytes_needed: u64,
+    /// Bytes of them, or of parity in their place, that are stored.
+    pub bytes_stored: u64,
+    /// Bytes asked of providers so far, those asked twice counted twice.
+    pub bytes_asked: u64,
+}
+
+/// The fetch of one pack. Same spec, seed and inputs, same effects.
+#[derive(Debug)]
+pub struct Fetch {
+    spec: Spec,
+    seed: u64,
+    table: Table,
+    providers: BTreeMap<NodeId, Provider>,
+    wants: BTreeMap<WantId, OpenWant>,
+    wants_made: u64,
+    /// Leaves handed to the store, by shard and first leaf: how many.
+    storing: BTreeMap<(ShardIndex, LeafIndex), u32>,
+    recent: Recent,
+    bytes_asked: u64,
+    /// Bytes of wants given up as late, which may so be wanted twice.
+    bytes_hedged: u64,
+    /// Until then only data is wanted, and nobody hears that we starve.
+    gather_until: Option<Time>,
+    wake_at: Option<Time>,
+    starved: Option<(u32, u16)>,
+    ended: bool,
+}
+
+/// A want that has no answer yet.
+#[derive(Clone, Debug)]
+struct OpenWant {
+    want: Want,
+    to: NodeId,
+    run: usize,
+    sent: Time,
+    /// What the provider had delivered when this was sent.
+    delivered_at_sent: u64,
+    /// No longer counted on: its cell may be wanted elsewhere. Whichever answer comes first is kept.
+    late: bool,
+}
+
+impl Fetch {
+    /// A fetch that knows no provider yet. `seed` breaks ties, so that many nodes that fetch one pack spread out.
+    ///
+    /// # Panics
+    /// If the spec contradicts itself: other than n roots, a need for leaves that no data shard has, or a run of more
+    /// than [`RUN_LEAVES_MAX`] leaves.
+    pub fn new(spec: Spec, seed: u64) -> Self {
+        assert_eq!(spec.roots.len(), usize::from(spec.code.n()), "a shard has one root");
+        assert!((1..=RUN_LEAVES_MAX).contains(&spec.config.run_leaves), "run_leaves is 1 to {RUN_LEAVES_MAX}");
+        let table = Table::new(spec.code, spec.leaf_count, &spec.need, spec.config.run_leaves);
+        Self {
+            spec,
+            seed,
+            table,
+            providers: BTreeMap::new(),
+            wants: BTreeMap::new(),
+            wants_made: 0,
+            storing: BTreeMap::new(),
+            recent: Recent::default(),
+            bytes_asked: 0,
+            bytes_hedged: 0,
+            gather_until: None,
+            wake_at: None,
+            starved: None,
+            ended: false,
+        }
+    }
+
+    /// The pack.
+    pub fn pack(&self) -> PackId {
+        self.spec.pack
+    }
+
+    /// How far it is.
+    pub fn progress(&self) -> Progress {
+        let leaf_len = LEAF_LEN as u64;
+        Progress {
+            bytes_needed: self.table.leaves_needed() * leaf_len,
+            bytes_stored: self.table.leaves_stored() * leaf_len,
+            bytes_asked: self.bytes_asked,
+        }
+    }
+
+    /// Takes one input at `now`; appends to `out` what the shell must do, in order. Never blocks, never fails.
+    ///
+    /// After [`Effect::Finished`] or [`Effect::Aborted`] nothing has an effect any more.
+    pub fn handle(&mut self, now: Time, input: Input, out: &mut VecDeque<Effect>) {
+        if self.ended {
+            return;
+        }
+        self.gather_until.get_or_insert(Time(now.0 + self.spec.config.gather_ms));
+        match input {
+            Input::Held { shard, leaves } => self.on_held(shard, leaves, out),
+            Input::Provider { peer, shards } => self.on_provider(now, peer, shards),
+            Input::Leaves { from, want, data, proof } => self.on_leaves(now, from, want, data, &proof, out),
+            Input::Missing { from, want } => self.on_missing(now, from, want),
+            Input::Busy { from, want } => self.on_busy(now, from, want),
+            Input::PeerLost { peer } => self.on_peer_lost(peer),
+            Input::Stored { shard, first, result } => self.on_stored(shard, first, result, out),
+            Input::Tick => {}
+        }
+        if self.ended {
+            return;
+        }
+        if self.table.is_stored() {
+            self.ended = true;
+            out.push_back(Effect::Finished);
+            return;
+        }
+        self.lose_patience(now, out);
+        self.ask_what_is_due(now, out);
+        self.report_starving(now, out);
+        self.arm(now, out);
+    }
+
+    fn on_held(&mut self, shard: ShardIndex, leaves: Range<u32>, out: &mut VecDeque<Effect>) {
+        self.table.have(shard, leaves.clone());
+        self.table.stored(shard, leaves);
+        self.cancel_what_is_settled(out);
+    }
+
+    fn on_provider(&mut self, now: Time, peer: NodeId, shards: ShardSet) {
+        if let Some(provider) = self.providers.get_mut(&peer) {
+            provider.announce(shards);
+        } else if self.providers.len() < self.spec.config.providers_max {
+            self.providers.insert(peer, Provider::new(shards, now));
+        }
+    }
+
+    fn on_leaves(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        id: WantId,
+        data: Bytes,
+        proof: &[Digest],
+        out: &mut VecDeque<Effect>,
+    ) {
+        let Some(open) = self.wants.get(&id).filter(|open| open.to == from) else {
+            return; // cancelled while the answer was on its way
+        };
+        let Want { shard, first, count, .. } = open.want;
+        if let Err(fault) = self.check(&open.want, &data, proof) {
+            out.push_back(Effect::Blame { peer: from, fault });
+            self.on_blamed(from);
+            return;
+        }
+        let open = self.close(id);
+        if let Some(provider) = self.providers.get_mut(&from) {
+            let waited_ms = now.since(provider.owes_since(open.sent)).as_millis() as u64;
+            self.recent.push(waited_ms, open.want.len());
+            provider.answered(now, &open);
+        }
+        self.table.have(shard, first.0..first.0 + count);
+        self.storing.insert((shard, first), count);
+        out.push_back(Effect::Store { shard, first, data });
+        self.cancel_what_is_settled(out);
+    }
+
+    /// Whether these bytes are the leaves that were wanted.
+    fn check(&self, want: &Want, data: &Bytes, proof: &[Digest]) -> Result<(), LeafError> {
+        let Want { shard, first, .. } = *want;
+        if data.len() as u64 != want.len() {
+            return Err(LeafError::Length { shard, first, got: data.len(), want: want.len() as usize });
+        }
+        let hashes: Vec<_> = data.chunks(LEAF_LEN).map(leaf_hash).collect();
+        verify_run(&self.spec.roots[usize::from(shard.0)], self.spec.leaf_count, first, &hashes, proof)
+            .map_err(|error| LeafError::NotInShard { shard, error })
+    }
+
+    fn on_missing(&mut self, now: Time, from: NodeId, id: WantId) {
+        if self.wants.get(&id).is_some_and(|open| open.to == from) {
+            let open = self.close(id);
+            if let Some(provider) = self.providers.get_mut(&from) {
+                provider.misses(now, open.run, open.want.shard);
+            }
+        }
+    }
+
+    fn on_busy(&mut self, now: Time, from: NodeId, id: WantId) {
+        if self.wants.get(&id).is_some_and(|open| open.to == from) {
+            self.close(id);
+            let until = Time(now.0 + self.spec.config.rest_ms);
+            if let Some(provider) = self.providers.get_mut(&from) {
+                provider.rests(now, until);
+            }
+        }
+    }
+
+    fn on_blamed(&mut self, peer: NodeId) {
+        self.close_all(peer);
+        if let Some(provider) = self.providers.get_mut(&peer) {
+            provider.standing = Standing::Blamed;
+        }
+    }
+
+    fn on_peer_lost(&mut self, peer: NodeId) {
+        self.close_all(peer);
+        // Who was blamed is remembered: coming back does not make it honest.
+        self.providers.retain(|id, provider| *id != peer || provider.standing == Standing::Blamed);
+    }
+
+    fn on_stored(
+        &mut self,
+        shard: ShardIndex,
+        first: LeafIndex,
+        result: Result<(), StoreFault>,
+        out: &mut VecDeque<Effect>,
+    ) {
+        let Some(count) = self.storing.remove(&(shard, first)) else {
+            return;
+        };
+        match result {
+            Ok(()) => self.table.stored(shard, first.0..first.0 + count),
+            Err(fault) => {
+                out.extend(self.wants.values().map(|open| Effect::Cancel { to: open.to, want: open.want.id }));
+                out.push_back(Effect::Aborted(fault));
+                self.ended = true;
+            }
+        }
+    }
+
+    /// Takes a want that is open off the books.
+    fn close(&mut self, id: WantId) -> OpenWant {
+        let open = self.wants.remove(&id).expect("the caller knows that the want is open");
+        if let Some(provider) = self.providers.get_mut(&open.to) {
+            provider.close(&open.want);
+        }
+        open
+    }
+
+    fn close_all(&mut self, peer: NodeId) {
+        let ids: Vec<_> = self.providers.get(&peer).map(|provider| provider.open().collect()).unwrap_or_default();
+        for id in ids {
+            self.close(id);
+        }
+    }
+
+    /// Cancels wants whose cell or run is had by now.
+    fn cancel_what_is_settled(&mut self, out: &mut VecDeque<Effect>) {
+        let settled = |open: &&OpenWant| self.table.is_settled(open.run, open.want.shard);
+        let ids: Vec<_> = self.wants.values().filter(settled).map(|open| open.want.id).collect();
+        for id in ids {
+            let open = self.close(id);
+            out.push_back(Effect::Cancel { to: open.to, want: id });
+        }
+    }
+
+    /// Says once that rows cannot be had, and again when the numbers change.
+    fn report_starving(&mut self, now: Time, out: &mut VecDeque<Effect>) {
+        if self.gather_until.is_some_and(|until| now < until) {
+            return;
+        }
+        let providers = &self.providers;
+        let starved = self.table.starved(|run, shard| providers.values().any(|provider| provider.may_have(run, shard)));
+        if starved != self.starved
+            && let Some((rows, shards_due)) = starved
+        {
+            out.push_back(Effect::Starved { rows, shards_due });
+        }
+        self.starved = starved;
+    }
+}
+
+#[cfg(test)]
+mod tests;

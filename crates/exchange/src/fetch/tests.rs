@@ -1,0 +1,596 @@
+use std::iter::repeat_n;
+
+use bithealth_merkle::LeafTree;
+
+use super::*;
+
+const ALICE: NodeId = NodeId([0xA1; 32]);
+const BOB: NodeId = NodeId([0xB0; 32]);
+const CAROL: NodeId = NodeId([0xCA; 32]);
+
+/// A 2-of-4 pack, its leaves all different. What parity is does not matter to a fetch.
+struct Pack {
+    shards: Vec<Vec<u8>>,
+    trees: Vec<LeafTree>,
+}
+
+const LEAF_COUNT: u32 = 8;
+
+impl Pack {
+    fn new(leaf_count: u32) -> Self {
+        let leaf = |shard: u8, leaf: u32| repeat_n(shard << 6 | leaf as u8, LEAF_LEN);
+        let shards: Vec<Vec<u8>> = (0..4).map(|s| (0..leaf_count).flat_map(|l| leaf(s, l)).collect()).collect();
+        let trees = shards.iter().map(|shard| LeafTree::from_shard(shard)).collect();
+        Self { shards, trees }
+    }
+
+    fn spec(&self, need: Need) -> Spec {
+        let roots = self.trees.iter().map(LeafTree::root).collect();
+        let leaf_count = self.trees[0].hashes().len() as u32;
+        let config = Config { gather_ms: 0, ..Config::default() };
+        Spec { pack: PackId([7; 32]), code: Code::new(2, 4).unwrap(), leaf_count, roots, need, config }
+    }
+
+    fn bytes(&self, want: &Want) -> Bytes {
+        let start = want.first.0 as usize * LEAF_LEN;
+        Bytes::copy_from_slice(&self.shards[usize::from(want.shard.0)][start..start + want.len() as usize])
+    }
+
+    fn leaves(&self, from: NodeId, want: &Want) -> Input {
+        let proof = self.trees[usize::from(want.shard.0)].prove_run(want.first, want.count).unwrap();
+        Input::Leaves { from, want: want.id, data: self.bytes(want), proof }
+    }
+
+    fn false_leaves(&self, from: NodeId, want: &Want) -> Input {
+        let Input::Leaves { data, proof, .. } = self.leaves(from, want) else { unreachable!() };
+        let mut data = data.to_vec();
+        data[5] ^= 1;
+        Input::Leaves { from, want: want.id, data: data.into(), proof }
+    }
+}
+
+fn whole() -> (Pack, Fetch) {
+    with(Need::Whole, |_| {})
+}
+
+fn with(need: Need, change: impl FnOnce(&mut Config)) -> (Pack, Fetch) {
+    let pack = Pack::new(LEAF_COUNT);
+    let mut spec = pack.spec(need);
+    change(&mut spec.config);
+    let fetch = Fetch::new(spec, 1);
+    (pack, fetch)
+}
+
+/// Leaves 2, 3 and 4 of shard 0.
+fn a_range() -> Need {
+    Need::Ranges(vec![(ShardIndex(0), 2..5)])
+}
+
+/// Everything but the wake-ups, which `wake_at` is about.
+fn step(fetch: &mut Fetch, now: u64, input: Input) -> Vec<Effect> {
+    let mut out = VecDeque::new();
+    fetch.handle(Time(now), input, &mut out);
+    assert!(!out.iter().any(|effect| matches!(effect, Effect::WakeAt(at) if at.0 <= now)), "wake-ups lie ahead");
+    out.retain(|effect| !matches!(effect, Effect::WakeAt(_)));
+    out.into()
+}
+
+fn provider(peer: NodeId, shards: impl IntoIterator<Item = u16>) -> Input {
+    Input::Provider { peer, shards: shards.into_iter().map(ShardIndex).collect() }
+}
+
+fn lost(peer: NodeId) -> Input {
+    Input::PeerLost { peer }
+}
+
+fn missing(from: NodeId, want: &Want) -> Input {
+    Input::Missing { from, want: want.id }
+}
+
+fn stored(want: &Want) -> Input {
+    Input::Stored { shard: want.shard, first: want.first, result: Ok(()) }
+}
+
+fn wants(effects: &[Effect]) -> Vec<(NodeId, Want)> {
+    let send = |effect: &Effect| if let Effect::Send { to, ask } = effect { Some((*to, *ask)) } else { None };
+    effects.iter().filter_map(send).collect()
+}
+
+/// Who is asked for which shard.
+fn asked(effects: &[Effect]) -> Vec<(NodeId, u16)> {
+    wants(effects).iter().map(|(to, want)| (*to, want.shard.0)).collect()
+}
+
+/// The one want of these effects.
+fn only(effects: &[Effect]) -> Want {
+    let [(_, want)] = wants(effects)[..] else { panic!("not one want: {effects:?}") };
+    want
+}
+
+fn cancel(to: NodeId, want: &Want) -> Effect {
+    Effect::Cancel { to, want: want.id }
+}
+
+// ---- What is wanted
+
+#[test]
+fn a_whole_pack_is_k_shards_and_then_finished() {
+    let (pack, mut fetch) = whole();
+    step(&mut fetch, 0, Input::Tick);
+    let first = only(&step(&mut fetch, 0, provider(ALICE, [0])));
+    let second = only(&step(&mut fetch, 0, provider(BOB, [1])));
+    assert_eq!((first.shard, first.first, first.count), (ShardIndex(0), LeafIndex(0), LEAF_COUNT));
+    assert_eq!(asked(&step(&mut fetch, 0, provider(CAROL, [2]))), [], "never more than k");
+
+    let effects = step(&mut fetch, 9, pack.leaves(ALICE, &first));
+    let data = pack.bytes(&first);
+    assert_eq!(effects, [Effect::Store { shard: ShardIndex(0), first: LeafIndex(0), data }]);
+    step(&mut fetch, 9, pack.leaves(BOB, &second));
+    assert_eq!(step(&mut fetch, 9, stored(&first)), []);
+    assert_eq!(step(&mut fetch, 9, stored(&second)), [Effect::Finished]);
+    let progress = fetch.progress();
+    assert_eq!(progress.bytes_stored, 2 * u64::from(LEAF_COUNT) * LEAF_LEN as u64);
+    assert_eq!((progress.bytes_needed, progress.bytes_asked), (progress.bytes_stored, progress.bytes_stored));
+    assert_eq!(step(&mut fetch, 9, lost(ALICE)), [], "the end is the end");
+}
+
+#[test]
+fn data_is_wanted_before_parity() {
+    let (_, mut fetch) = with(Need::Whole, |config| config.window_start_bytes = 0);
+    step(&mut fetch, 0, provider(ALICE, [2, 1]));
+    assert_eq!(fetch.wants[&WantId(0)].want.shard, ShardIndex(1));
+}
+
+#[test]
+fn a_shard_that_only_one_has_is_wanted_of_it() {
+    let (_, mut fetch) = with(Need::Whole, |config| config.gather_ms = 5);
+    step(&mut fetch, 0, provider(BOB, [2, 0]));
+    let effects = step(&mut fetch, 0, provider(ALICE, [0, 1]));
+    assert_eq!(asked(&effects), [(ALICE, 1)]);
+}
+
+#[test]
+fn a_range_is_wanted_leaf_by_leaf_of_whoever_has_it() {
+    let (_, mut fetch) = with(a_range(), |_| {});
+    assert_eq!(asked(&step(&mut fetch, 0, provider(BOB, [1]))), []);
+    let want = only(&step(&mut fetch, 0, provider(ALICE, [0, 1])));
+    assert_eq!((want.shard, want.first, want.count), (ShardIndex(0), LeafIndex(2), 3));
+}
+
+#[test]
+fn a_range_nobody_has_is_decoded_from_the_same_rows_of_k_others() {
+    let (pack, mut fetch) = with(a_range(), |_| {});
+    step(&mut fetch, 0, provider(BOB, [1]));
+    let effects = step(&mut fetch, 0, provider(CAROL, [3]));
+    assert_eq!(asked(&effects), [(BOB, 1), (CAROL, 3)]);
+    for (from, want) in wants(&effects) {
+        assert_eq!((want.first, want.count), (LeafIndex(2), 3));
+        step(&mut fetch, 9, pack.leaves(from, &want));
+        let last = step(&mut fetch, 9, stored(&want));
+        assert_eq!(last.contains(&Effect::Finished), from == CAROL);
+    }
+}
+
+#[test]
+fn at_the_start_decoding_waits_for_the_provider_of_the_data() {
+    let (_, mut fetch) = with(a_range(), |config| config.gather_ms = 20);
+    step(&mut fetch, 0, provider(BOB, [1]));
+    assert_eq!(step(&mut fetch, 0, provider(CAROL, [3])), []);
+    assert_eq!(asked(&step(&mut fetch, 19, provider(ALICE, [0]))), [(ALICE, 0)]);
+
+    let (_, mut fetch) = with(a_range(), |config| config.gather_ms = 20);
+    step(&mut fetch, 0, provider(BOB, [1]));
+    step(&mut fetch, 0, provider(CAROL, [3]));
+    assert_eq!(asked(&step(&mut fetch, 20, Input::Tick)).len(), 2);
+}
+
+#[test]
+fn leaves_held_already_are_not_wanted() {
+    let (pack, mut fetch) = whole();
+    step(&mut fetch, 0, Input::Held { shard: ShardIndex(0), leaves: 0..5 });
+    step(&mut fetch, 0, Input::Held { shard: ShardIndex(3), leaves: 0..LEAF_COUNT });
+    let want = only(&step(&mut fetch, 0, provider(ALICE, [0])));
+    assert_eq!((want.first, want.count), (LeafIndex(5), 3));
+    step(&mut fetch, 9, pack.leaves(ALICE, &want));
+    assert_eq!(step(&mut fetch, 9, stored(&want)), [Effect::Finished]);
+}
+
+#[test]
+fn what_turns_out_to_be_held_is_cancelled() {
+    let (_, mut fetch) = whole();
+    let want = only(&step(&mut fetch, 0, provider(ALICE, [0])));
+    let effects = step(&mut fetch, 0, Input::Held { shard: ShardIndex(0), leaves: 0..LEAF_COUNT });
+    assert_eq!(effects[0], cancel(ALICE, &want));
+    let effects = step(&mut fetch, 0, Input::Held { shard: ShardIndex(2), leaves: 0..LEAF_COUNT });
+    assert_eq!(effects, [Effect::Finished]);
+}
+
+#[test]
+fn nothing_needed_is_finished_at_once() {
+    let (_, mut fetch) = with(Need::Ranges(vec![]), |_| {});
+    assert_eq!(step(&mut fetch, 0, Input::Tick), [Effect::Finished]);
+}
+
+// ---- Whom to trust
+
+#[test]
+fn a_false_leaf_is_blamed_and_asked_of_another_peer() {
+    let (pack, mut fetch) = with(a_range(), |_| {});
+    let want = only(&step(&mut fetch, 0, provider(ALICE, [0])));
+    step(&mut fetch, 0, provider(BOB, [0]));
+    let effects = step(&mut fetch, 5, pack.false_leaves(ALICE, &want));
+    let blamed = matches!(&effects[0], Effect::Blame { peer: ALICE, fault: LeafError::NotInShard { shard, .. } } if shard.0 == 0);
+    assert!(blamed, "{effects:?}");
+    assert_eq!(asked(&effects), [(BOB, 0)]);
+}
+
+#[test]
+fn who_was_blamed_is_not_asked_again_even_when_it_comes_back() {
+    let (pack, mut fetch) = with(a_range(), |_| {});
+    let want = only(&step(&mut fetch, 0, provider(ALICE, [0])));
+    step(&mut fetch, 5, pack.false_leaves(ALICE, &want));
+    assert_eq!(step(&mut fetch, 6, lost(ALICE)), []);
+    assert_eq!(step(&mut fetch, 7, provider(ALICE, [0, 1, 2, 3])), []);
+}
+
+#[test]
+fn more_or_fewer_bytes_than_wanted_are_blamed() {
+    let (pack, mut fetch) = with(a_range(), |_| {});
+    let want = only(&step(&mut fetch, 0, provider(ALICE, [0])));
+    let longer = Want { count: want.count + 1, ..want };
+    let effects = step(&mut fetch, 5, pack.leaves(ALICE, &longer));
+    let (got, due) = (4 * LEAF_LEN, 3 * LEAF_LEN);
+    let fault = LeafError::Length { shard: ShardIndex(0), first: LeafIndex(2), got, want: due };
+    assert_eq!(effects[0], Effect::Blame { peer: ALICE, fault });
+}
+
+#[test]
+fn an_answer_in_another_peers_name_changes_nothing() {
+    let (pack, mut fetch) = with(a_range(), |_| {});
+    let want = only(&step(&mut fetch, 0, provider(ALICE, [0])));
+    step(&mut fetch, 0, provider(BOB, [1]));
+    for input in [pack.false_leaves(BOB, &want), missing(BOB, &want), Input::Busy { from: BOB, want: want.id }] {
+        assert_eq!(step(&mut fetch, 1, input), []);
+    }
+    assert!(matches!(step(&mut fetch, 2, pack.leaves(ALICE, &want))[..], [Effect::Store { .. }]));
+}
+
+// ---- Who is gone, slow, or busy
+
+#[test]
+fn a_missing_cell_is_asked_of_another_peer() {
+    let (_, mut fetch) = with(a_range(), |_| {});
+    let want = only(&step(&mut fetch, 0, provider(ALICE, [0])));
+    step(&mut fetch, 0, provider(BOB, [0]));
+    let effects = step(&mut fetch, 5, missing(ALICE, &want));
+    assert_eq!(asked(&effects), [(BOB, 0)]);
+    let again = only(&effects);
+    assert_eq!(step(&mut fetch, 6, missing(BOB, &again)), [Effect::Starved { rows: 3, shards_due: 2 }]);
+    assert_eq!(asked(&step(&mut fetch, 7, provider(ALICE, [0]))), [(ALICE, 0)], "told anew, it is asked anew");
+}
+
+#[test]
+fn wants_of_a_lost_peer_are_asked_of_another() {
+    let (_, mut fetch) = with(a_range(), |_| {});
+    step(&mut fetch, 0, provider(ALICE, [0]));
+    step(&mut fetch, 0, provider(BOB, [0]));
+    assert_eq!(asked(&step(&mut fetch, 5, lost(ALICE))), [(BOB, 0)]);
+    assert_eq!(asked(&step(&mut fetch, 5, lost(BOB))), []);
+}
+
+#[test]
+fn a_late_want_is_asked_elsewhere_and_the_first_answer_wins() {
+    for first_is_late in [true, false] {
+        let (pack, mut fetch) = with(a_range(), |_| {});
+        let late = only(&step(&mut fetch, 0, provider(ALICE, [0])));
+        step(&mut fetch, 0, provider(BOB, [0]));
+        assert_eq!(step(&mut fetch, 199, Input::Tick), []);
+        let hedge = only(&step(&mut fetch, 1000, Input::Tick));
+        let (winner, won, loser, other) =
+            if first_is_late { (ALICE, late, BOB, hedge) } else { (BOB, hedge, ALICE, late) };
+        let effects = step(&mut fetch, 1001, pack.leaves(winner, &won));
+        assert!(matches!(effects[0], Effect::Store { .. }));
+        assert_eq!(effects[1..], [cancel(loser, &other)]);
+        assert_eq!(step(&mut fetch, 1002, pack.leaves(loser, &other)), [], "a crossing answer does no harm");
+    }
+}
+
+#[test]
+fn a_late_want_with_no_other_provider_is_decoded() {
+    let (_, mut fetch) = with(a_range(), |_| {});
+    step(&mut fetch, 0, provider(ALICE, [0]));
+    step(&mut fetch, 0, provider(BOB, [1]));
+    step(&mut fetch, 0, provider(CAROL, [2]));
+    assert_eq!(asked(&step(&mut fetch, 1000, Input::Tick)), [(BOB, 1), (CAROL, 2)]);
+}
+
+#[test]
+fn hedges_end_with_their_budget() {
+    for (percent, hedges) in [(0, 1), (10, 1), (13, 2)] {
+        let (_, mut fetch) = with(Need::Whole, |config| {
+            config.run_leaves = 1;
+            config.hedge_percent_max = percent; // of 16 leaves
+            config.stall_floor_ms = 100_000;
+            config.request_timeout_ms = 100_000;
+        });
+        for (peer, shard) in [(ALICE, 0), (BOB, 1)] {
+            assert_eq!(asked(&step(&mut fetch, 0, provider(peer, [shard]))).len(), 8);
+        }
+        step(&mut fetch, 0, provider(CAROL, [2]));
+        step(&mut fetch, 0, provider(NodeId([0xDA; 32]), [3]));
+        let asked: usize = (1..50).map(|i| asked(&step(&mut fetch, 1000 * i, Input::Tick)).len()).sum();
+        assert_eq!(asked, hedges, "{percent} %");
+    }
+}
+
+#[test]
+fn a_hedge_that_decodes_costs_all_the_cells_it_decodes_from() {
+    for (percent, asked_of_others) in [(0, 2), (49, 2), (50, 4)] {
+        let (pack, mut fetch) = with(Need::Ranges(vec![(ShardIndex(0), 0..LEAF_COUNT)]), |config| {
+            config.run_leaves = 1;
+            config.hedge_percent_max = percent; // of 8 leaves
+            config.stall_floor_ms = 100_000;
+            config.request_timeout_ms = 100_000;
+        });
+        assert_eq!(wants(&step(&mut fetch, 0, provider(ALICE, [0]))).len(), 8);
+        step(&mut fetch, 0, provider(BOB, [1]));
+        step(&mut fetch, 0, provider(CAROL, [2]));
+        let mut open = wants(&step(&mut fetch, 1000, Input::Tick));
+        let mut of_others = 0;
+        while let Some((from, want)) = open.pop() {
+            of_others += 1;
+            open.extend(wants(&step(&mut fetch, 1001, pack.leaves(from, &want))));
+        }
+        assert_eq!(of_others, asked_of_others, "{percent} %");
+    }
+}
+
+#[test]
+fn who_rests_and_says_nothing_is_hedged_too() {
+    let (_, mut fetch) = with(Need::Whole, |config| {
+        config.run_leaves = 4;
+        config.rest_ms = 100_000;
+    });
+    let open = wants(&step(&mut fetch, 0, provider(ALICE, [0, 1])));
+    step(&mut fetch, 1, Input::Busy { from: ALICE, want: open[3].1.id });
+    assert_eq!(asked(&step(&mut fetch, 2, provider(BOB, [0, 1]))).len(), 1, "what ALICE is too busy for");
+    step(&mut fetch, 3, lost(BOB));
+    let effects = step(&mut fetch, 7000, provider(BOB, [0, 1]));
+    assert_eq!(asked(&effects).len(), 2, "and her oldest");
+}
+
+#[test]
+fn all_wants_of_a_stalled_provider_are_asked_elsewhere_without_a_budget() {
+    let (_, mut fetch) = with(Need::Whole, |config| {
+        config.run_leaves = 4;
+        config.hedge_percent_max = 0;
+    });
+    let open = asked(&step(&mut fetch, 0, provider(ALICE, [0, 1])));
+    assert_eq!(open.len(), 4);
+    let effects = step(&mut fetch, 2600, Input::Tick);
+    assert_eq!(effects, []);
+    let effects = step(&mut fetch, 2600, provider(BOB, [0, 1]));
+    assert_eq!(asked(&effects).len(), 4);
+    assert_eq!(fetch.providers[&ALICE].standing, Standing::Stalled);
+    assert_eq!(step(&mut fetch, 2601, lost(BOB)), [], "who stalls is not asked");
+}
+
+#[test]
+fn an_answer_ends_a_stall() {
+    let (pack, mut fetch) = with(Need::Whole, |config| config.run_leaves = 4);
+    let open = wants(&step(&mut fetch, 0, provider(ALICE, [0, 1])));
+    step(&mut fetch, 2600, Input::Tick);
+    step(&mut fetch, 2700, pack.leaves(ALICE, &open[0].1));
+    assert_eq!(fetch.providers[&ALICE].standing, Standing::Good);
+}
+
+#[test]
+fn who_stalled_and_owes_nothing_any_more_is_asked_again_after_a_rest() {
+    let (pack, mut fetch) = with(a_range(), |_| {});
+    step(&mut fetch, 0, provider(ALICE, [0]));
+    step(&mut fetch, 2600, Input::Tick);
+    let want = only(&step(&mut fetch, 2600, provider(BOB, [0])));
+    step(&mut fetch, 2601, pack.leaves(BOB, &want));
+    assert!(matches!(fetch.providers[&ALICE].standing, Standing::Stalled | Standing::Resting { .. }));
+    step(&mut fetch, 2602, Input::Tick);
+    step(&mut fetch, 9000, Input::Tick);
+    assert_eq!(fetch.providers[&ALICE].standing, Standing::Good);
+}
+
+#[test]
+fn silence_is_cancelled_rested_asked_again_and_in_the_end_lost() {
+    let (_, mut fetch) = with(a_range(), |config| config.strikes_max = 2);
+    let want = only(&step(&mut fetch, 0, provider(ALICE, [0])));
+    assert_eq!(step(&mut fetch, 8000, Input::Tick), []);
+    let effects = step(&mut fetch, 9000, Input::Tick);
+    assert_eq!(effects, [cancel(ALICE, &want)]);
+    assert_eq!(step(&mut fetch, 10_999, Input::Tick), []);
+    let again = only(&step(&mut fetch, 11_000, Input::Tick));
+    let effects = step(&mut fetch, 20_000, Input::Tick);
+    assert_eq!(effects, [cancel(ALICE, &again), Effect::Starved { rows: 3, shards_due: 2 }]);
+    assert_eq!(asked(&step(&mut fetch, 20_001, provider(ALICE, [0]))), [(ALICE, 0)], "until it is found anew");
+}
+
+#[test]
+fn a_busy_provider_is_asked_again_after_a_rest() {
+    let (_, mut fetch) = with(a_range(), |_| {});
+    let want = only(&step(&mut fetch, 0, provider(ALICE, [0])));
+    assert_eq!(step(&mut fetch, 1, Input::Busy { from: ALICE, want: want.id }), []);
+    assert_eq!(step(&mut fetch, 2000, Input::Tick), []);
+    assert_eq!(asked(&step(&mut fetch, 2001, Input::Tick)), [(ALICE, 0)]);
+}
+
+#[test]
+fn every_deadline_is_woken_for() {
+    let (_, mut fetch) = with(a_range(), |config| config.strikes_max = 1);
+    let mut out = VecDeque::new();
+    fetch.handle(Time(0), provider(ALICE, [0]), &mut out);
+    let mut woken = Vec::new();
+    while let Some(effect) = out.pop_front() {
+        if let Effect::WakeAt(at) = effect {
+            woken.push(at.0);
+            fetch.handle(at, Input::Tick, &mut out);
+        }
+    }
+    let [late, stalled, timed_out] = woken[..] else { panic!("{woken:?}") };
+    assert!(late < stalled && stalled < timed_out && timed_out >= 8000, "{woken:?}");
+    assert!(fetch.providers.is_empty());
+}
+
+#[test]
+fn a_quick_provider_at_the_end_takes_over_from_a_slow_one() {
+    let pack = Pack::new(48);
+    let mut spec = pack.spec(Need::Whole);
+    (spec.config.run_leaves, spec.config.hedge_floor_ms, spec.config.stall_floor_ms) = (16, 3000, 9000);
+    let mut fetch = Fetch::new(spec, 1);
+    let slow = wants(&step(&mut fetch, 0, provider(ALICE, [0])));
+    let quick = wants(&step(&mut fetch, 0, provider(BOB, [1])));
+    assert_eq!((slow.len(), quick.len()), (3, 3));
+    for (_, want) in &quick {
+        step(&mut fetch, 10, pack.leaves(BOB, want));
+    }
+    step(&mut fetch, 20, provider(BOB, [0, 1]));
+    // ALICE needs 2.9 s for one run and has two more to send: the last would come in 5.8 s.
+    let effects = step(&mut fetch, 2900, pack.leaves(ALICE, &slow[0].1));
+    let hedge = only(&effects);
+    assert_eq!((asked(&effects)[0], hedge.first), ((BOB, 0), slow[2].1.first));
+    let effects = step(&mut fetch, 2910, pack.leaves(BOB, &hedge));
+    assert_eq!(effects[1], cancel(ALICE, &slow[2].1));
+}
+
+// ---- Starving
+
+#[test]
+fn starving_says_what_is_due_and_a_provider_revives_it() {
+    let (_, mut fetch) = whole();
+    assert_eq!(step(&mut fetch, 0, Input::Tick), [Effect::Starved { rows: LEAF_COUNT, shards_due: 2 }]);
+    assert_eq!(step(&mut fetch, 1, Input::Tick), [], "once");
+    let effects = step(&mut fetch, 2, provider(ALICE, [3]));
+    assert_eq!(asked(&effects), [(ALICE, 3)], "what can be had is fetched meanwhile");
+    assert_eq!(effects[1], Effect::Starved { rows: LEAF_COUNT, shards_due: 1 });
+    assert_eq!(asked(&step(&mut fetch, 3, provider(BOB, [2]))), [(BOB, 2)]);
+    assert_eq!(step(&mut fetch, 4, lost(BOB)), [Effect::Starved { rows: LEAF_COUNT, shards_due: 1 }]);
+}
+
+#[test]
+fn nobody_hears_of_starving_while_providers_come_in() {
+    let (_, mut fetch) = with(Need::Whole, |config| config.gather_ms = 20);
+    assert_eq!(step(&mut fetch, 0, Input::Tick), []);
+    assert_eq!(step(&mut fetch, 20, Input::Tick), [Effect::Starved { rows: LEAF_COUNT, shards_due: 2 }]);
+}
+
+// ---- Storing
+
+#[test]
+fn a_failed_store_ends_the_fetch_and_all_its_wants() {
+    let (pack, mut fetch) = whole();
+    let first = only(&step(&mut fetch, 0, provider(ALICE, [0])));
+    let second = only(&step(&mut fetch, 0, provider(BOB, [1])));
+    step(&mut fetch, 1, pack.leaves(ALICE, &first));
+    let failed = Input::Stored { shard: first.shard, first: first.first, result: Err(StoreFault) };
+    assert_eq!(step(&mut fetch, 2, failed), [cancel(BOB, &second), Effect::Aborted(StoreFault)]);
+    assert_eq!(step(&mut fetch, 3, pack.leaves(BOB, &second)), []);
+}
+
+#[test]
+fn a_store_that_was_not_asked_for_changes_nothing() {
+    let (_, mut fetch) = whole();
+    let want = Want { id: WantId(0), shard: ShardIndex(0), first: LeafIndex(0), count: LEAF_COUNT };
+    step(&mut fetch, 0, stored(&want));
+    assert_eq!(fetch.progress().bytes_stored, 0);
+}
+
+// ---- Limits
+
+fn one_leaf_runs(config: &mut Config) {
+    config.run_leaves = 1;
+}
+
+#[test]
+fn wants_stop_at_their_limit_and_what_is_being_stored_counts() {
+    let (pack, mut fetch) = with(Need::Whole, |config| {
+        one_leaf_runs(config);
+        config.wants_open_max = 3;
+    });
+    let open = wants(&step(&mut fetch, 0, provider(ALICE, [0, 1])));
+    assert_eq!(open.len(), 3);
+    assert_eq!(asked(&step(&mut fetch, 1, pack.leaves(ALICE, &open[0].1))), []);
+    assert_eq!(asked(&step(&mut fetch, 1, stored(&open[0].1))).len(), 1);
+}
+
+#[test]
+fn wants_of_one_provider_stop_at_their_limit() {
+    let (_, mut fetch) = with(Need::Whole, |config| {
+        one_leaf_runs(config);
+        config.provider_wants_open_max = 5;
+    });
+    assert_eq!(asked(&step(&mut fetch, 0, provider(ALICE, [0, 1]))).len(), 5);
+}
+
+#[test]
+fn a_window_starts_small_and_grows_with_what_it_delivers() {
+    let (pack, mut fetch) = with(Need::Whole, |config| {
+        config.run_leaves = 4;
+        config.window_start_bytes = 1;
+        config.provider_wants_open_max = 20;
+    });
+    let first = only(&step(&mut fetch, 0, provider(ALICE, [0, 1])));
+    let next = step(&mut fetch, 100, pack.leaves(ALICE, &first));
+    assert_eq!(asked(&next).len(), 1, "64 KiB are too short to measure a rate by");
+    let (_, second) = wants(&next)[0];
+    let config = &fetch.spec.config;
+    let mut measured = Provider::new(ShardSet::first(2), Time(0));
+    assert!(measured.has_room(second.len(), config));
+    measured.sent(&second);
+    assert!(!measured.has_room(second.len(), config));
+    measured.close(&second);
+    let long = OpenWant { want: Want { count: 64, ..second }, ..fetch.wants[&second.id].clone() };
+    let long = OpenWant { sent: Time(0), delivered_at_sent: 0, ..long };
+    measured.answered(Time(100), &long);
+    for _ in 0..20 {
+        measured.sent(&Want { id: WantId(fetch.wants_made + measured.open().count() as u64), ..second });
+    }
+    assert!(!measured.has_room(second.len(), config), "wants are bounded too");
+    let unbounded = Config { provider_wants_open_max: usize::MAX, ..config.clone() };
+    assert!(measured.has_room(second.len(), &unbounded), "1 MiB in 100 ms: 2 MiB fit");
+}
+
+#[test]
+fn providers_past_their_limit_are_not_listened_to() {
+    let (_, mut fetch) = with(a_range(), |config| config.providers_max = 1);
+    step(&mut fetch, 0, provider(ALICE, [1]));
+    assert_eq!(asked(&step(&mut fetch, 0, provider(BOB, [0]))), []);
+    step(&mut fetch, 0, lost(ALICE));
+    assert_eq!(asked(&step(&mut fetch, 0, provider(BOB, [0]))), [(BOB, 0)]);
+}
+
+#[test]
+fn other_seeds_choose_other_providers() {
+    let chosen = |seed| {
+        let pack = Pack::new(LEAF_COUNT);
+        let mut fetch = Fetch::new(pack.spec(a_range()), seed);
+        step(&mut fetch, 0, lost(ALICE));
+        let config = Config { window_start_bytes: 0, ..fetch.spec.config.clone() };
+        fetch.spec.config = config;
+        for peer in 0..9 {
+            fetch.on_provider(Time(0), NodeId([peer; 32]), ShardSet::first(1));
+        }
+        asked(&step(&mut fetch, 0, Input::Tick))[0].0
+    };
+    let all: std::collections::BTreeSet<_> = (0..100).map(chosen).collect();
+    assert!(all.len() > 5, "{all:?}");
+}
+
+#[test]
+#[should_panic(expected = "run_leaves is 1 to 64")]
+fn a_run_past_its_limit_is_our_own_mistake() {
+    with(Need::Whole, |config| config.run_leaves = RUN_LEAVES_MAX + 1);
+}
+
+#[test]
+#[should_panic(expected = "a shard has one root")]
+fn a_spec_without_a_root_is_our_own_mistake() {
+    let mut spec = Pack::new(LEAF_COUNT).spec(Need::Whole);
+    spec.roots.pop();
+    Fetch::new(spec, 0);
+}

@@ -1,0 +1,13 @@
+//! The JSON of the local API, spoken by both sides. Times are milliseconds since 1970, UTC.
+
+mod network;
+mod progress;
+mod put;
+mod record;
+
+pub use network::{
+    Held, InviteInfo, InviteOptions, KeptPacks, MemberInfo, NodeInfo, OpenedAnswer, PeerInfo, Status, StopAnswer, StoredBytes,
+};
+pub use progress::{RestoreEvent, RestorePhase, VerifyEvent, VerifyOptions};
+pub use put::{PutEvent, PutOptions, SurviveWanted, Wait};
+pub use record::{ExportFilter, LIST_LIMIT_MAX, ListFilter, RecordInfo, RecordState};

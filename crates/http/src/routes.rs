@@ -1,0 +1,217 @@
+//! The routes: each turns a request into one call of the service.
+
+use std::sync::Arc;
+
+use axum::extract::{FromRequestParts, Path, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use bithealth_types::RecordId;
+use futures::{StreamExt, TryStreamExt};
+
+use crate::api::{
+    ExportFilter, InviteOptions, ListFilter, MemberInfo, OpenedAnswer, PeerInfo, PutOptions, RecordInfo, Status, StopAnswer,
+    VerifyOptions,
+};
+use crate::body::{lines, streamed};
+use crate::error::{ErrorBody, ErrorCode};
+use crate::query::{Query, percent_encode};
+use crate::range::ByteRange;
+use crate::service::{GetAnswer, Service};
+
+/// Carries the [`RecordInfo`] of a body, as JSON in ASCII.
+pub const RECORD_HEADER: &str = "bithealth-record";
+
+/// Carry what an export holds.
+pub(crate) const EXPORT_HEADERS: [&str; 2] = ["bithealth-records", "bithealth-bytes"];
+
+/// What everybody may ask who gets in.
+pub(crate) fn shared<S: Service>(service: Arc<S>) -> Router {
+    Router::new()
+        .route("/v1/records", post(put::<S>).get(list::<S>))
+        .route("/v1/records/{record}", get(read::<S>))
+        .route("/v1/export", get(export::<S>))
+        .route("/v1/status", get(status::<S>))
+        .route("/v1/peers", get(peers::<S>))
+        .route("/v1/members", get(members::<S>))
+        .route("/v1/verify", post(verify::<S>))
+        .route("/v1/invites", post(invite::<S>))
+        .route("/v1/restore", get(restore::<S>))
+        .route("/v1/foreign-packs/open", post(open_foreign::<S>))
+        .route("/v1/stop", post(stop::<S>))
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_route)
+        .with_state(service)
+}
+
+/// What only the socket gives: secrets do not cross a port.
+pub(crate) fn socket_only<S: Service>(service: Arc<S>) -> Router {
+    Router::new().route("/v1/kit", post(kit::<S>)).with_state(service)
+}
+
+/// In place of [`socket_only`], where it is closed.
+pub(crate) fn socket_only_refused() -> Router {
+    let refuse = || async { ErrorBody::new(ErrorCode::SocketOnly, "the recovery kit is not given out over TCP") };
+    Router::new().route("/v1/kit", post(refuse))
+}
+
+/// The parameters of a request.
+struct Params<Q>(Q);
+
+impl<Q: Query, S: Send + Sync> FromRequestParts<S> for Params<Q> {
+    type Rejection = ErrorBody;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ErrorBody> {
+        let bad = |error: &dyn std::error::Error| ErrorBody::new(ErrorCode::BadRequest, error);
+        let axum::extract::Query(pairs) =
+            axum::extract::Query::<Vec<(String, String)>>::from_request_parts(parts, state)
+                .await
+                .map_err(|error| bad(&error))?;
+        Q::from_pairs(&pairs).map(Self).map_err(|error| bad(&error))
+    }
+}
+
+async fn put<S: Service>(
+    State(service): State<Arc<S>>,
+    Params(options): Params<PutOptions>,
+    request: Request,
+) -> Result<Response, ErrorBody> {
+    let body = request.into_body().into_data_stream();
+    let body = body.map_err(|error| ErrorBody::new(ErrorCode::BadRequest, format_args!("the body broke off: {error}")));
+    Ok(lines(service.put(options, body.boxed()).await?))
+}
+
+async fn list<S: Service>(
+    State(service): State<Arc<S>>,
+    Params(filter): Params<ListFilter>,
+) -> Result<Response, ErrorBody> {
+    Ok(lines(service.list(filter).await?))
+}
+
+async fn read<S: Service>(
+    State(service): State<Arc<S>>,
+    Path(record): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, ErrorBody> {
+    let record: RecordId = record.parse().map_err(|error| ErrorBody::new(ErrorCode::BadRequest, error))?;
+    let answer = service.get(record, range_of(&headers, &record)).await?;
+    part(answer).await
+}
+
+/// The range asked for, unless it is for another version than this one (If-Range, RFC 9110, 13.1.5).
+fn range_of(headers: &HeaderMap, record: &RecordId) -> Option<ByteRange> {
+    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    if text(header::IF_RANGE).is_some_and(|tag| tag != entity_tag(record)) {
+        return None;
+    }
+    text(header::RANGE).and_then(ByteRange::from_header)
+}
+
+/// A record never changes, so its id is its entity tag.
+fn entity_tag(record: &RecordId) -> String {
+    format!("\"{record}\"")
+}
+
+async fn part(GetAnswer { info, range, body }: GetAnswer) -> Result<Response, ErrorBody> {
+    let whole = range == (0..info.bytes.0);
+    let mut response = Response::new(streamed(body).await?);
+    *response.status_mut() = if whole { StatusCode::OK } else { StatusCode::PARTIAL_CONTENT };
+    let mut set = |name: header::HeaderName, value: String| {
+        // A text that is no header value (a media type with a line break) is left out; the JSON has it.
+        response.headers_mut().extend(HeaderValue::try_from(value).ok().map(|value| (name, value)));
+    };
+    set(header::ACCEPT_RANGES, "bytes".to_owned());
+    set(header::CONTENT_LENGTH, (range.end - range.start).to_string());
+    set(header::ETAG, entity_tag(&info.record));
+    set(header::CONTENT_TYPE, media_type(&info));
+    set(header::CONTENT_DISPOSITION, format!("attachment; filename*=UTF-8''{}", percent_encode(&info.name))); // RFC 8187
+    set(header::HeaderName::from_static(RECORD_HEADER), ascii_json(&info));
+    if !whole {
+        set(header::CONTENT_RANGE, format!("bytes {}-{}/{}", range.start, range.end - 1, info.bytes.0));
+    }
+    Ok(response)
+}
+
+fn media_type(info: &RecordInfo) -> String {
+    if info.media_type.is_empty() { "application/octet-stream".to_owned() } else { info.media_type.clone() }
+}
+
+/// JSON in which every character past ASCII is escaped, as a header needs it.
+fn ascii_json(info: &RecordInfo) -> String {
+    let json = serde_json::to_string(info).expect("texts and numbers become JSON");
+    let mut ascii = String::with_capacity(json.len());
+    for character in json.chars() {
+        match character {
+            ' '..='~' => ascii.push(character),
+            _ => {
+                let units =
+                    character.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect::<String>();
+                ascii.push_str(&units);
+            }
+        }
+    }
+    ascii
+}
+
+async fn export<S: Service>(
+    State(service): State<Arc<S>>,
+    Params(filter): Params<ExportFilter>,
+) -> Result<Response, ErrorBody> {
+    let answer = service.get_all(filter).await?;
+    let [records, bytes] = EXPORT_HEADERS;
+    let headers = [
+        (header::CONTENT_TYPE.as_str(), "application/vnd.bithealth.frames".to_owned()),
+        (records, answer.records.to_string()),
+        (bytes, answer.bytes.to_string()),
+    ];
+    Ok((headers, streamed(answer.body).await?).into_response())
+}
+
+async fn status<S: Service>(State(service): State<Arc<S>>) -> Result<Json<Status>, ErrorBody> {
+    service.status().await.map(Json)
+}
+
+async fn peers<S: Service>(State(service): State<Arc<S>>) -> Result<Json<Vec<PeerInfo>>, ErrorBody> {
+    service.peers().await.map(Json)
+}
+
+async fn members<S: Service>(State(service): State<Arc<S>>) -> Result<Json<Vec<MemberInfo>>, ErrorBody> {
+    service.members().await.map(Json)
+}
+
+async fn verify<S: Service>(
+    State(service): State<Arc<S>>,
+    Params(options): Params<VerifyOptions>,
+) -> Result<Response, ErrorBody> {
+    Ok(lines(service.verify(options).await?))
+}
+
+async fn invite<S: Service>(
+    State(service): State<Arc<S>>,
+    Params(options): Params<InviteOptions>,
+) -> Result<Response, ErrorBody> {
+    service.invite(options).await.map(|invite| Json(invite).into_response())
+}
+
+async fn restore<S: Service>(State(service): State<Arc<S>>) -> Result<Response, ErrorBody> {
+    Ok(lines(service.restore().await?))
+}
+
+async fn kit<S: Service>(State(service): State<Arc<S>>) -> Result<Response, ErrorBody> {
+    let headers = [(header::CACHE_CONTROL, "no-store")];
+    service.kit().await.map(|text| (headers, text).into_response())
+}
+
+async fn open_foreign<S: Service>(State(service): State<Arc<S>>) -> Result<Json<OpenedAnswer>, ErrorBody> {
+    service.open_foreign().await.map(Json)
+}
+
+async fn stop<S: Service>(State(service): State<Arc<S>>) -> Result<Json<StopAnswer>, ErrorBody> {
+    service.stop().await.map(|()| Json(StopAnswer { stopping: true }))
+}
+
+async fn no_route(request: Request) -> ErrorBody {
+    ErrorBody::new(ErrorCode::NoRoute, format_args!("there is no {} {}", request.method(), request.uri().path()))
+}

@@ -1,0 +1,96 @@
+//! What a node does for the routes.
+
+use std::future::Future;
+use std::ops::Range;
+
+use bithealth_types::RecordId;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+
+use crate::api::{
+    ExportFilter, InviteInfo, InviteOptions, ListFilter, MemberInfo, OpenedAnswer, PeerInfo, PutEvent, PutOptions, RecordInfo,
+    RestoreEvent, Status, VerifyEvent, VerifyOptions,
+};
+use crate::error::ErrorBody;
+use crate::range::ByteRange;
+
+/// Bytes of a body, as they come. A body that fails is cut off, so that nobody takes it for whole.
+pub type ByteStream = BoxStream<'static, Result<Bytes, ErrorBody>>;
+
+/// Items of a long answer, as they come.
+pub type EventStream<T> = BoxStream<'static, T>;
+
+/// A record, or a part of one.
+pub struct GetAnswer {
+    /// What it is.
+    pub info: RecordInfo,
+    /// Which of its bytes follow.
+    pub range: Range<u64>,
+    /// Exactly those bytes.
+    pub body: ByteStream,
+}
+
+/// Many records in one stream.
+pub struct ExportAnswer {
+    /// How many.
+    pub records: u64,
+    /// Of plaintext.
+    pub bytes: u64,
+    /// `PutFrame`s, each behind its length. A record that cannot be read ends with an abort; the others go on.
+    pub body: ByteStream,
+}
+
+/// What a node does for the routes. Streams are polled only as fast as the caller reads.
+pub trait Service: Send + Sync + 'static {
+    /// Takes the records in `body` (`PutFrame`s, each behind its length). Answers before it reads, so that a put that cannot
+    /// be is refused before its bytes travel.
+    fn put(
+        &self,
+        options: PutOptions,
+        body: ByteStream,
+    ) -> impl Future<Output = Result<EventStream<PutEvent>, ErrorBody>> + Send;
+
+    /// A record or a part of it; [`ByteRange::resolve`] and [`ErrorBody::range_not_satisfiable`] say which.
+    fn get(
+        &self,
+        record: RecordId,
+        range: Option<ByteRange>,
+    ) -> impl Future<Output = Result<GetAnswer, ErrorBody>> + Send;
+
+    /// The records that fit.
+    fn list(&self, filter: ListFilter) -> impl Future<Output = Result<EventStream<RecordInfo>, ErrorBody>> + Send;
+
+    /// The records that fit, with their bytes.
+    fn get_all(&self, filter: ExportFilter) -> impl Future<Output = Result<ExportAnswer, ErrorBody>> + Send;
+
+    /// This node and its network, at a glance.
+    fn status(&self) -> impl Future<Output = Result<Status, ErrorBody>> + Send;
+
+    /// Who is connected.
+    fn peers(&self) -> impl Future<Output = Result<Vec<PeerInfo>, ErrorBody>> + Send;
+
+    /// The organisations of the network.
+    fn members(&self) -> impl Future<Output = Result<Vec<MemberInfo>, ErrorBody>> + Send;
+
+    /// Checks what this node holds.
+    fn verify(
+        &self,
+        options: VerifyOptions,
+    ) -> impl Future<Output = Result<EventStream<VerifyEvent>, ErrorBody>> + Send;
+
+    /// Makes an invite.
+    fn invite(&self, options: InviteOptions) -> impl Future<Output = Result<InviteInfo, ErrorBody>> + Send;
+
+    /// The recovery kit, as text.
+    fn kit(&self) -> impl Future<Output = Result<String, ErrorBody>> + Send;
+
+    /// How the restore of this node goes on; ends with [`RestoreEvent::Done`], at once if there is nothing to restore.
+    fn restore(&self) -> impl Future<Output = Result<EventStream<RestoreEvent>, ErrorBody>> + Send;
+
+    /// Fetches a pack that was not sealed for us, with all its shards, and tries to open it; refused, or the promise of
+    /// the network is broken.
+    fn open_foreign(&self) -> impl Future<Output = Result<OpenedAnswer, ErrorBody>> + Send;
+
+    /// Stops the node in order, soon after this returns.
+    fn stop(&self) -> impl Future<Output = Result<(), ErrorBody>> + Send;
+}

@@ -1,0 +1,343 @@
+//! Signed entries of author logs.
+
+use bithealth_proto::{DecodeError, encode, v1};
+use bithealth_types::{Digest, MemberId, NodeId, PackId, Sequence, ShardIndex};
+use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+
+use crate::member::{MembershipError, signed_by};
+use crate::pack::PackError;
+
+const ENTRY_LABEL: &[u8] = b"bithealth entry v1";
+
+/// Signs an entry as its author.
+pub fn sign(sign: impl Fn(&[u8]) -> [u8; 64], entry: v1::Entry) -> v1::SignedEntry {
+    let entry = encode(&entry);
+    let signature = Bytes::copy_from_slice(&sign(&message(&entry)));
+    v1::SignedEntry { entry: entry.into(), signature }
+}
+
+/// What the next entry of its author names as `previous`: SHA-256 of the encoded `Entry`.
+pub fn entry_digest(signed: &v1::SignedEntry) -> Digest {
+    Digest(Sha256::digest(&signed.entry).into())
+}
+
+pub(crate) fn message(entry: &[u8]) -> Vec<u8> {
+    [ENTRY_LABEL, entry].concat()
+}
+
+/// An entry that [`crate::State::check`] found valid.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checked {
+    pub(crate) author: NodeId,
+    pub(crate) digest: Digest,
+    pub(crate) entry: v1::Entry,
+}
+
+impl Checked {
+    /// Whose it is.
+    pub fn author(&self) -> NodeId {
+        self.author
+    }
+
+    /// Its position in its author's log.
+    pub fn sequence(&self) -> Sequence {
+        Sequence(self.entry.sequence)
+    }
+
+    /// What the author's next entry names as the one before.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The entry.
+    pub fn entry(&self) -> &v1::Entry {
+        &self.entry
+    }
+}
+
+/// What an applied entry was about. Whether a membership took effect is for [`crate::State::member`] and
+/// [`crate::State::node`] to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// An organisation was admitted.
+    Admitted(MemberId),
+    /// A node was certified.
+    NodeAdded(NodeId),
+    /// A node was taken out.
+    NodeRetired(NodeId),
+    /// A pack was committed.
+    PackCommitted(PackId),
+    /// A shard moved.
+    ShardPlaced {
+        /// Of this pack.
+        pack: PackId,
+        /// This one.
+        shard: ShardIndex,
+        /// To this node.
+        node: NodeId,
+    },
+    /// A pack was gathered into another.
+    PackRetired {
+        /// The pack.
+        pack: PackId,
+        /// What holds its records now.
+        replaced_by: PackId,
+    },
+}
+
+/// Why an entry is not taken.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EntryError {
+    /// Not an entry in its canonical encoding, or too long.
+    #[error("the entry cannot be read: {0}")]
+    Decode(#[from] DecodeError),
+    /// Its author is no public key.
+    #[error("the entry's author has {got} bytes, 32 are due")]
+    AuthorLength {
+        /// Bytes that came.
+        got: usize,
+    },
+    /// No node of a member, as far as is known here.
+    #[error("node {author} is not known here")]
+    UnknownAuthor {
+        /// The author.
+        author: NodeId,
+    },
+    /// Not signed by its author.
+    #[error("entry {sequence} is not signed by its author, node {author}")]
+    BadSignature {
+        /// The author.
+        author: NodeId,
+        /// Its position.
+        sequence: u64,
+    },
+    /// Its author equivocated; nothing of it is taken any more.
+    #[error("node {author} wrote two different entries at one position; its log is frozen")]
+    Frozen {
+        /// The author.
+        author: NodeId,
+    },
+    /// This very entry is here.
+    #[error("entry {sequence} of node {author} is here already")]
+    Known {
+        /// The author.
+        author: NodeId,
+        /// Its position.
+        sequence: u64,
+    },
+    /// Another entry is here at this position: with it, this is a proof ([`Equivocation::new`]).
+    #[error("entry {sequence} of node {author} is {got}, and {have} is here: it wrote both")]
+    Forked {
+        /// The author.
+        author: NodeId,
+        /// Their position.
+        sequence: u64,
+        /// The digest of the one that is here.
+        have: Digest,
+        /// The digest of the one that came.
+        got: Digest,
+    },
+    /// Entries before it have not arrived.
+    #[error("entry {got} of node {author} came, {have} entries are here: those between are missing")]
+    Gap {
+        /// The author.
+        author: NodeId,
+        /// Entries that are here.
+        have: u64,
+        /// The position of the one that came.
+        got: u64,
+    },
+    /// It does not follow the entry before it.
+    #[error("entry {sequence} of node {author} names {got} as the one before, that is {have}")]
+    WrongPrevious {
+        /// The author.
+        author: NodeId,
+        /// Its position.
+        sequence: u64,
+        /// The digest of the entry before.
+        have: Digest,
+        /// The bytes that came for it, as hexadecimal.
+        got: String,
+    },
+    /// It says nothing, or something this version does not know.
+    #[error("the entry has no operation that this version knows")]
+    NoOperation,
+    /// Its membership message is not valid.
+    #[error(transparent)]
+    Membership(#[from] MembershipError),
+    /// Its pack commit is not valid.
+    #[error(transparent)]
+    Pack(#[from] PackError),
+    /// It refers to an organisation that is not known here.
+    #[error("organisation {member} is not known here")]
+    MemberUnknown {
+        /// The organisation.
+        member: MemberId,
+    },
+    /// It refers to a node that is not known here.
+    #[error("node {node} is not known here")]
+    NodeUnknown {
+        /// The node.
+        node: NodeId,
+    },
+    /// It refers to a pack that is not known here.
+    #[error("pack {pack} is not known here")]
+    PackUnknown {
+        /// The pack.
+        pack: PackId,
+    },
+    /// An id that is none.
+    #[error("{what} has {got} bytes, 32 are due")]
+    IdLength {
+        /// The id.
+        what: &'static str,
+        /// Bytes that came.
+        got: usize,
+    },
+    /// A shard the pack does not have.
+    #[error("shard {shard} of a pack of {n}")]
+    NoSuchShard {
+        /// The shard.
+        shard: u32,
+        /// Shards of the pack.
+        n: u32,
+    },
+    /// A shard is placed by a node that is neither the pack's author nor the one that takes it.
+    #[error("node {author} neither committed pack {pack} nor takes its shard")]
+    NotPlacer {
+        /// Who wrote the entry.
+        author: NodeId,
+        /// The pack.
+        pack: PackId,
+    },
+    /// A pack is retired, or named as the replacement, by a node that did not commit it.
+    #[error("node {author} did not commit pack {pack}")]
+    NotItsPack {
+        /// Who wrote the entry.
+        author: NodeId,
+        /// The pack.
+        pack: PackId,
+    },
+    /// The author retires a pack twice, or into itself.
+    #[error("pack {pack} cannot be retired into {into}")]
+    RetiredBefore {
+        /// The pack.
+        pack: PackId,
+        /// What should replace it.
+        into: PackId,
+    },
+    /// The author committed this pack before.
+    #[error("pack {pack} is committed already")]
+    PackCommitted {
+        /// The pack.
+        pack: PackId,
+    },
+    /// Only of an own entry: another organisation has the name.
+    #[error("the name \"{name}\" is taken by organisation {by}")]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// Who has it.
+        by: MemberId,
+    },
+    /// Only of an own entry: the invite was used.
+    #[error("the invite was used already")]
+    InviteUsed,
+    /// Only of an own entry: the organisation is a member.
+    #[error("organisation {member} is a member already")]
+    AlreadyMember {
+        /// The organisation.
+        member: MemberId,
+    },
+    /// Only of an own entry: the node is another organisation's.
+    #[error("node {node} belongs to organisation {by}")]
+    NodeTaken {
+        /// The node.
+        node: NodeId,
+        /// Whose it is.
+        by: MemberId,
+    },
+    /// Only of an own entry: the node, perhaps the author itself, is retired.
+    #[error("node {node} is retired")]
+    NodeRetired {
+        /// The node.
+        node: NodeId,
+    },
+}
+
+impl EntryError {
+    /// Whether the entry may become valid when more arrives: keep it, or ask for it again later, and blame nobody.
+    pub fn is_waiting(&self) -> bool {
+        matches!(
+            self,
+            Self::UnknownAuthor { .. }
+                | Self::Gap { .. }
+                | Self::MemberUnknown { .. }
+                | Self::NodeUnknown { .. }
+                | Self::PackUnknown { .. }
+        )
+    }
+}
+
+/// Two different entries of one author at one position: a proof that needs nothing else.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Equivocation {
+    author: NodeId,
+    sequence: Sequence,
+    entries: [v1::SignedEntry; 2],
+}
+
+/// Why two entries prove nothing.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotEquivocation {
+    /// One of them is no entry.
+    #[error("an entry cannot be read: {0}")]
+    Decode(#[from] DecodeError),
+    /// One of them is not signed by its author.
+    #[error("an entry is not signed by its author")]
+    BadSignature,
+    /// They are of different authors or positions, or the same.
+    #[error("the entries are the same, or not of one author and one position")]
+    Compatible,
+}
+
+impl Equivocation {
+    /// The proof, if these entries are one.
+    ///
+    /// # Errors
+    /// [`NotEquivocation`] unless both are signed by one author, have one position, and differ.
+    pub fn new(first: v1::SignedEntry, second: v1::SignedEntry) -> Result<Self, NotEquivocation> {
+        let (a, b) = (read_signed(&first)?, read_signed(&second)?);
+        if a != b || first.entry == second.entry {
+            return Err(NotEquivocation::Compatible);
+        }
+        Ok(Self { author: a.0, sequence: Sequence(a.1), entries: [first, second] })
+    }
+
+    /// Who wrote both.
+    pub fn author(&self) -> NodeId {
+        self.author
+    }
+
+    /// Their position.
+    pub fn sequence(&self) -> Sequence {
+        self.sequence
+    }
+
+    /// Both entries, to show to anybody.
+    pub fn entries(&self) -> &[v1::SignedEntry; 2] {
+        &self.entries
+    }
+}
+
+fn read_signed(signed: &v1::SignedEntry) -> Result<(NodeId, u64), NotEquivocation> {
+    let entry: v1::Entry = bithealth_proto::decode(&signed.entry)?;
+    let author = NodeId::try_from(entry.author.as_ref()).map_err(|_| NotEquivocation::BadSignature)?;
+    if !signed_by(&entry.author, &message(&signed.entry), &signed.signature) {
+        return Err(NotEquivocation::BadSignature);
+    }
+    Ok((author, entry.sequence))
+}

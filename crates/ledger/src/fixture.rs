@@ -1,0 +1,232 @@
+//! Organisations, nodes and their logs for tests. Keys are made from small numbers.
+
+use bithealth_proto::v1::{self, entry::Operation};
+use bithealth_types::{Digest, MemberId, NodeId};
+use bytes::Bytes;
+use ed25519_dalek::{Signer as _, SigningKey};
+
+use crate::{
+    Applied, EntryError, RECIPIENT_LEN, State, admission, entry_digest, header_message, invite, member_record,
+    node_certificate, retire_node, sign,
+};
+
+/// When everything happens.
+pub(crate) const NOW: u64 = 1_800_000_000_000;
+
+pub(crate) fn key(seed: u8) -> SigningKey {
+    SigningKey::from_bytes(&[seed; 32])
+}
+
+pub(crate) fn public(seed: u8) -> [u8; 32] {
+    key(seed).verifying_key().to_bytes()
+}
+
+pub(crate) fn by(seed: u8) -> impl Fn(&[u8]) -> [u8; 64] {
+    move |message| key(seed).sign(message).to_bytes()
+}
+
+pub(crate) fn bytes(array: [u8; 32]) -> Bytes {
+    Bytes::copy_from_slice(&array)
+}
+
+/// The key of an organisation's first node.
+pub(crate) fn node_of(org: u8) -> u8 {
+    100 + org
+}
+
+pub(crate) fn member(org: u8) -> MemberId {
+    MemberId(public(org))
+}
+
+pub(crate) fn node(org: u8) -> NodeId {
+    NodeId(public(node_of(org)))
+}
+
+pub(crate) fn record(org: u8, name: &str) -> v1::MemberRecord {
+    member_record(&member(org), name, &[org; RECIPIENT_LEN].map(|byte| byte & 0x33), by(org))
+}
+
+/// The certificate of the node with this key.
+pub(crate) fn certificate_of(org: u8, key: u8, capacity: u64) -> v1::NodeCertificate {
+    let unsigned = v1::NodeCertificate {
+        node: bytes(public(key)),
+        member: bytes(public(org)),
+        region: format!("region-{org}"),
+        jurisdiction: "DE".into(),
+        capacity,
+        time_ms: NOW + capacity,
+        signature: Bytes::new(),
+    };
+    node_certificate(unsigned, by(org))
+}
+
+pub(crate) fn certificate(org: u8) -> v1::NodeCertificate {
+    certificate_of(org, node_of(org), 1 << 30)
+}
+
+/// Organisation 1 founds; its node has key 101.
+pub(crate) fn genesis() -> v1::Genesis {
+    v1::Genesis {
+        name: "test".into(),
+        time_ms: NOW - 1000,
+        salt: bytes([9; 32]),
+        founder: Some(record(1, "one")),
+        founder_node: Some(certificate(1)),
+    }
+}
+
+pub(crate) fn state() -> State {
+    State::from_genesis(genesis()).unwrap()
+}
+
+pub(crate) fn invited(issuer: u8, invite_key: u8) -> v1::Invite {
+    let unsigned = v1::Invite {
+        genesis: bytes(genesis().id().0),
+        issuer: bytes(public(issuer)),
+        key: bytes(public(invite_key)),
+        expires_ms: NOW + 1000,
+        signature: Bytes::new(),
+    };
+    invite(unsigned, by(issuer))
+}
+
+pub(crate) fn admit(issuer: u8, invite_key: u8, org: u8, name: &str) -> Operation {
+    Operation::Admit(admission(invited(issuer, invite_key), record(org, name), by(invite_key)))
+}
+
+pub(crate) fn add_node(org: u8) -> Operation {
+    Operation::AddNode(certificate(org))
+}
+
+pub(crate) fn retire(org: u8, of: u8) -> Operation {
+    Operation::RetireNode(retire_node(&node(of), &member(org), NOW, by(org)))
+}
+
+/// 2-of-3, salted with this number.
+pub(crate) fn pack(salt: u8) -> v1::PackCommit {
+    v1::PackCommit {
+        pack: Some(v1::PackDescriptor {
+            salt: bytes([salt; 32]),
+            len: 300_000,
+            k: 2,
+            n: 3,
+            roots: vec![bytes([1; 32]), bytes([2; 32]), bytes([3; 32])],
+            catalog_len: 900,
+        }),
+        height: 0,
+        exceptions: vec![],
+        heads_root: bytes([4; 32]),
+        wraps: vec![Bytes::from_static(&[5; 1168])],
+        policy: Some(v1::Policy::default()),
+    }
+}
+
+pub(crate) fn commit(salt: u8) -> Operation {
+    Operation::CommitPack(pack(salt))
+}
+
+pub(crate) fn id_of(salt: u8) -> bithealth_types::PackId {
+    pack(salt).pack.unwrap().id()
+}
+
+pub(crate) fn place(salt: u8, shard: u32, org: u8) -> Operation {
+    Operation::PlaceShard(v1::PlaceShard { pack: bytes(id_of(salt).0), shard, node: bytes(node(org).0) })
+}
+
+pub(crate) fn gather(salt: u8, into: u8) -> Operation {
+    Operation::RetirePack(v1::RetirePack { pack: bytes(id_of(salt).0), replaced_by: bytes(id_of(into).0) })
+}
+
+/// The author of a log.
+#[derive(Clone)]
+pub(crate) struct Author {
+    key: u8,
+    sequence: u64,
+    previous: Digest,
+    pub(crate) time_ms: u64,
+}
+
+impl Author {
+    /// The first node of an organisation.
+    pub(crate) fn of(org: u8) -> Self {
+        Self { key: node_of(org), sequence: 0, previous: Digest([0; 32]), time_ms: NOW }
+    }
+
+    pub(crate) fn entry(&self, operation: Operation) -> v1::Entry {
+        v1::Entry {
+            author: bytes(public(self.key)),
+            sequence: self.sequence,
+            previous: bytes(self.previous.0),
+            time_ms: self.time_ms,
+            operation: Some(operation),
+        }
+    }
+
+    pub(crate) fn write(&mut self, operation: Operation) -> v1::SignedEntry {
+        let signed = sign(by(self.key), self.entry(operation));
+        self.sequence += 1;
+        self.previous = entry_digest(&signed);
+        signed
+    }
+
+    /// What `state` says to this entry, which is not written.
+    pub(crate) fn refused(&self, state: &State, operation: Operation) -> EntryError {
+        state.check(&sign(by(self.key), self.entry(operation))).unwrap_err()
+    }
+
+    pub(crate) fn refused_own(&self, state: &State, operation: Operation) -> EntryError {
+        let signed = sign(by(self.key), self.entry(operation));
+        state.check(&signed).expect("only refused as an own entry");
+        state.check_own(&signed).unwrap_err()
+    }
+
+    /// Writes it and lets `state` take it.
+    pub(crate) fn take(&mut self, state: &mut State, operation: Operation) -> Applied {
+        let signed = self.write(operation);
+        apply(state, &signed)
+    }
+}
+
+pub(crate) fn apply(state: &mut State, signed: &v1::SignedEntry) -> Applied {
+    let checked = state.check(signed).unwrap();
+    state.apply(checked)
+}
+
+/// A state with organisations 1, 2 and 3, each with a node, all written by 1; and the author 1.
+pub(crate) fn three() -> (State, Author) {
+    let (mut state, mut one) = (state(), Author::of(1));
+    for (org, name) in [(2, "two"), (3, "three")] {
+        one.take(&mut state, admit(1, 200 + org, org, name));
+        one.take(&mut state, add_node(org));
+    }
+    (state, one)
+}
+
+/// The next block, certified by the node with this key.
+pub(crate) fn next_block(state: &State, key: u8, now_ms: u64) -> Option<v1::Block> {
+    let (header, frontier) = state.next_header(&NodeId(public(key)), now_ms)?;
+    Some(certified(header, frontier, key))
+}
+
+pub(crate) fn certified(header: v1::Header, frontier: Vec<v1::Frontier>, key: u8) -> v1::Block {
+    let vote =
+        v1::Vote { signer: bytes(public(key)), signature: Bytes::copy_from_slice(&by(key)(&header_message(&header))) };
+    let digest = bithealth_proto::digest(&header);
+    let certificate = v1::Certificate { header: bytes(digest.0), votes: vec![vote] };
+    v1::Block { header: Some(header), certificate: Some(certificate), frontier }
+}
+
+/// What stands in for a rule here: one vote, by the producer.
+pub(crate) fn rule(_: &State, header: &v1::Header, certificate: &v1::Certificate) -> Result<(), &'static str> {
+    let [vote] = certificate.votes.as_slice() else { return Err("one vote") };
+    let signed = crate::member::signed_by(&vote.signer, &header_message(header), &vote.signature);
+    if vote.signer == header.producer && signed { Ok(()) } else { Err("the producer's") }
+}
+
+/// Lets `state` take the next block of node 101.
+pub(crate) fn finalise(state: &mut State) -> v1::Block {
+    let block = next_block(state, 101, NOW).unwrap();
+    let checked = state.check_block(&block, rule).unwrap();
+    state.apply_block(checked);
+    block
+}

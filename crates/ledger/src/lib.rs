@@ -1,0 +1,34 @@
+//! Says which entry, header and membership is valid, and what state follows.
+//!
+//! [`State`] is what a node knows of the consortium: members, nodes, packs, the logs of all authors, and the tip of the
+//! blocks. [`State::check`] judges an entry, [`State::apply`] takes what was judged; [`State::check_block`] and
+//! [`State::apply_block`] do the same for blocks, and [`State::next_header`] makes the next one. Who may make it, and what
+//! makes it final, is told by a closure: `bithealth-consensus` decides that.
+//!
+//! **Arrival order does not matter.** Every log arrives in its own order, but logs arrive in any order among each other,
+//! and all nodes must come to the same state. So what makes an entry invalid for good depends on the entry and on what
+//! its author wrote before, nothing else. Where it refers to something that has not arrived yet, it waits
+//! ([`EntryError::is_waiting`]). Where two authors wrote what cannot both be (one invite used twice, one name for two
+//! organisations), both entries stand in their logs, and the one that a block covered first, then the one of the lower
+//! author id, takes effect. An honest node does not write such an entry knowingly: [`State::check_own`].
+
+mod block;
+mod entry;
+mod member;
+mod pack;
+mod registry;
+mod state;
+
+pub use block::{BlockError, CheckedBlock, header_message};
+pub use entry::{Applied, Checked, EntryError, Equivocation, NotEquivocation, entry_digest, sign};
+pub use member::{
+    JURISDICTION_LEN_MAX, MembershipError, NAME_LEN_MAX, RECIPIENT_LEN, REGION_LEN_MAX, admission, invite,
+    member_record, node_certificate, retire_node, verify_admission, verify_invite, verify_member, verify_node,
+    verify_retirement,
+};
+pub use pack::{KEEP_IN_MAX, Pack, PackError, WRAP_LEN_MAX, WRAPS_MAX};
+pub use registry::{Member, Node};
+pub use state::{GenesisError, Log, State};
+
+#[cfg(test)]
+mod fixture;

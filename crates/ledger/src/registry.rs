@@ -1,0 +1,322 @@
+//! Members and nodes, as they follow from what was claimed, in whatever order the claims arrived.
+//!
+//! The registry keeps every admission, certificate and retirement with the entries that made it. A [`View`] is computed
+//! from them: of all claims, or of those a block covers. Claims count in the order of the blocks that covered them; what
+//! no block covers yet comes last. Within one block, and among those, they are ordered by author and sequence.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bithealth_merkle::leaf_hash;
+use bithealth_proto::{digest, v1};
+use bithealth_types::{Digest, Height, MemberId, NodeId, Sequence};
+use bytes::Bytes;
+
+/// An organisation of the consortium.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its public key.
+    pub id: MemberId,
+    /// Its name, unique within the network.
+    pub name: String,
+    /// The public key that record keys are sealed to.
+    pub recipient: Bytes,
+    record: Digest,
+}
+
+/// A node, as one certificate of its organisation describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Its public key: the author of its log.
+    pub id: NodeId,
+    /// Its organisation.
+    pub member: MemberId,
+    /// What fails together with it.
+    pub region: String,
+    /// Whose law applies to it.
+    pub jurisdiction: String,
+    /// Bytes it offers to others.
+    pub capacity: u64,
+    /// The height of the block that first covered this certificate; 0 for the founder's; `None` while no block does.
+    pub since: Option<Height>,
+    /// Whether its organisation has taken it out.
+    pub retired: bool,
+    /// The height of the block that first covered its retirement.
+    pub retired_since: Option<Height>,
+    certificate: Digest,
+}
+
+/// An entry that claims something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Claim {
+    pub(crate) author: NodeId,
+    pub(crate) sequence: Sequence,
+}
+
+/// The claims for one thing.
+#[derive(Clone, Debug)]
+struct Claims {
+    /// The first of each author.
+    entries: Vec<Claim>,
+    /// Where the thing stands in the order for good, once a block covers one of them.
+    covered: Option<(Height, Claim)>,
+}
+
+#[derive(Clone, Debug)]
+struct Admission {
+    member: Member,
+    issuer: Option<MemberId>, // none: the founder
+    invite: [u8; 32],
+    claims: Claims,
+}
+
+#[derive(Clone, Debug)]
+struct Certificate {
+    node: Node,
+    time_ms: u64,
+    claims: Claims,
+}
+
+#[derive(Clone, Debug)]
+struct Retirement {
+    member: MemberId,
+    claims: Claims,
+}
+
+/// Everything claimed about members and nodes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Registry {
+    admissions: Vec<Admission>,
+    certificates: BTreeMap<NodeId, Vec<Certificate>>,
+    retirements: BTreeMap<NodeId, Vec<Retirement>>,
+}
+
+/// Members and nodes that follow from a set of claims.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct View {
+    pub(crate) members: BTreeMap<MemberId, Member>,
+    pub(crate) invites: BTreeSet<[u8; 32]>,
+    /// All certificates of a node by its organisation, the latest last.
+    pub(crate) nodes: BTreeMap<NodeId, Vec<Node>>,
+}
+
+/// Which claims a view takes.
+pub(crate) enum Covered<'a> {
+    /// All of them; those that no block covers come last.
+    OrNot,
+    /// Those covered by a block at this height with this frontier (entries per author), or by one before.
+    By(Height, &'a BTreeMap<NodeId, u64>),
+}
+
+/// Where a thing stands in the order: by height, the uncovered last; then by author and sequence.
+type Rank = (Option<Height>, Claim);
+
+fn order(rank: &Rank) -> (u64, Claim) {
+    (rank.0.map_or(u64::MAX, |height| height.0), rank.1)
+}
+
+impl Claims {
+    fn new(claim: Claim) -> Self {
+        Self { entries: vec![claim], covered: None }
+    }
+
+    fn add(&mut self, claim: Claim) {
+        if self.entries.iter().all(|known| known.author != claim.author) {
+            self.entries.push(claim);
+        }
+    }
+
+    fn rank(&self, covered: &Covered<'_>) -> Option<Rank> {
+        if let Some((height, claim)) = self.covered {
+            return Some((Some(height), claim));
+        }
+        match covered {
+            Covered::OrNot => self.entries.iter().min().map(|claim| (None, *claim)),
+            Covered::By(height, frontier) => {
+                let by = |claim: &&Claim| frontier.get(&claim.author).is_some_and(|len| claim.sequence.0 < *len);
+                self.entries.iter().filter(by).min().map(|claim| (Some(*height), *claim))
+            }
+        }
+    }
+
+    fn cover(&mut self, height: Height, frontier: &BTreeMap<NodeId, u64>) {
+        self.covered = self.rank(&Covered::By(height, frontier)).map(|(at, claim)| (at.unwrap_or(height), claim));
+    }
+}
+
+impl Registry {
+    /// The registry of a network with nobody but its founder.
+    pub(crate) fn founded(record: &v1::MemberRecord, certificate: &v1::NodeCertificate, node: NodeId) -> Self {
+        let mut registry = Self::default();
+        let claim = Claim { author: node, sequence: Sequence(0) };
+        registry.admit(record, None, [0; 32], claim);
+        registry.certify(certificate, claim);
+        registry.admissions[0].claims.covered = Some((Height(0), claim));
+        registry.certificates.values_mut().flatten().for_each(|item| item.claims.covered = Some((Height(0), claim)));
+        registry
+    }
+
+    pub(crate) fn admit(
+        &mut self,
+        record: &v1::MemberRecord,
+        issuer: Option<MemberId>,
+        invite: [u8; 32],
+        claim: Claim,
+    ) {
+        let (id, digest) = (MemberId(array(&record.member)), digest(record));
+        let same = |item: &&mut Admission| item.member.record == digest && item.invite == invite;
+        if let Some(known) = self.admissions.iter_mut().find(same) {
+            return known.claims.add(claim);
+        }
+        let recipient = Bytes::copy_from_slice(&record.recipient);
+        let member = Member { id, name: record.name.clone(), recipient, record: digest };
+        self.admissions.push(Admission { member, issuer, invite, claims: Claims::new(claim) });
+    }
+
+    pub(crate) fn certify(&mut self, certificate: &v1::NodeCertificate, claim: Claim) {
+        let (id, digest) = (NodeId(array(&certificate.node)), digest(certificate));
+        let known = self.certificates.entry(id).or_default();
+        if let Some(known) = known.iter_mut().find(|item| item.node.certificate == digest) {
+            return known.claims.add(claim);
+        }
+        let node = Node {
+            id,
+            member: MemberId(array(&certificate.member)),
+            region: certificate.region.clone(),
+            jurisdiction: certificate.jurisdiction.clone(),
+            capacity: certificate.capacity,
+            since: None,
+            retired: false,
+            retired_since: None,
+            certificate: digest,
+        };
+        known.push(Certificate { node, time_ms: certificate.time_ms, claims: Claims::new(claim) });
+    }
+
+    pub(crate) fn retire(&mut self, node: NodeId, member: MemberId, claim: Claim) {
+        let known = self.retirements.entry(node).or_default();
+        match known.iter_mut().find(|item| item.member == member) {
+            Some(known) => known.claims.add(claim),
+            None => known.push(Retirement { member, claims: Claims::new(claim) }),
+        }
+    }
+
+    /// Whether somebody claimed this organisation, valid or not: what entries may refer to.
+    pub(crate) fn mentions_member(&self, member: &MemberId) -> bool {
+        self.admissions.iter().any(|item| item.member.id == *member)
+    }
+
+    /// Whether somebody claimed this node, valid or not.
+    pub(crate) fn mentions_node(&self, node: &NodeId) -> bool {
+        self.certificates.contains_key(node)
+    }
+
+    /// A block covers what this frontier holds.
+    pub(crate) fn cover(&mut self, height: Height, frontier: &BTreeMap<NodeId, u64>) {
+        let admissions = self.admissions.iter_mut().map(|item| &mut item.claims);
+        let certificates = self.certificates.values_mut().flatten().map(|item| &mut item.claims);
+        let retirements = self.retirements.values_mut().flatten().map(|item| &mut item.claims);
+        admissions.chain(certificates).chain(retirements).for_each(|claims| claims.cover(height, frontier));
+    }
+
+    pub(crate) fn view(&self, covered: &Covered<'_>) -> View {
+        let mut view = View::default();
+        self.view_members(covered, &mut view);
+        for (id, certificates) in &self.certificates {
+            let versions = versions(certificates, self.retirements.get(id), covered, &view);
+            if !versions.is_empty() {
+                view.nodes.insert(*id, versions);
+            }
+        }
+        view
+    }
+
+    /// Admissions take effect block by block; within a block, as soon as their issuer is a member.
+    fn view_members(&self, covered: &Covered<'_>, view: &mut View) {
+        let mut groups: BTreeMap<u64, BTreeMap<(Claim, Digest), &Admission>> = BTreeMap::new();
+        for item in &self.admissions {
+            if let Some(rank) = item.claims.rank(covered) {
+                let (height, claim) = order(&rank);
+                groups.entry(height).or_default().insert((claim, item.member.record), item);
+            }
+        }
+        for group in groups.values() {
+            while let Some(next) = group.values().find(|item| view.takes(item)) {
+                view.invites.insert(next.invite);
+                view.members.insert(next.member.id, next.member.clone());
+            }
+        }
+    }
+}
+
+impl View {
+    fn takes(&self, item: &Admission) -> bool {
+        item.issuer.is_none_or(|issuer| self.members.contains_key(&issuer))
+            && !self.members.contains_key(&item.member.id)
+            && !self.invites.contains(&item.invite)
+            && self.members.values().all(|member| member.name != item.member.name)
+    }
+
+    /// A node as its latest certificate describes it.
+    pub(crate) fn node(&self, node: &NodeId) -> Option<&Node> {
+        self.nodes.get(node).and_then(|versions| versions.last())
+    }
+
+    /// RFC 9162 root over the members, then the nodes, each ordered by id. A leaf is 1 and the digest of a record, or 2,
+    /// the digest of the node's latest certificate, and 1 if the node is retired, else 0.
+    pub(crate) fn root(&self) -> Digest {
+        let members =
+            self.members.values().map(|member| leaf_hash(&[&[1], member.record.as_bytes().as_slice()].concat()));
+        let nodes =
+            self.nodes.values().filter_map(|versions| versions.last()).map(|node| {
+                leaf_hash(&[&[2], node.certificate.as_bytes().as_slice(), &[u8::from(node.retired)]].concat())
+            });
+        bithealth_merkle::root(&members.chain(nodes).collect::<Vec<_>>())
+    }
+}
+
+/// The certificates of a node that count, the latest last: those of the member that first claimed it.
+fn versions(
+    certificates: &[Certificate],
+    retirements: Option<&Vec<Retirement>>,
+    covered: &Covered<'_>,
+    view: &View,
+) -> Vec<Node> {
+    let mut counted: Vec<(Rank, &Certificate)> = certificates
+        .iter()
+        .filter(|item| view.members.contains_key(&item.node.member))
+        .filter_map(|item| Some((item.claims.rank(covered)?, item)))
+        .collect();
+    let Some(owner) = counted.iter().min_by_key(|(rank, item)| (order(rank), item.node.certificate)) else {
+        return Vec::new();
+    };
+    let owner = owner.1.node.member;
+    counted.retain(|(_, item)| item.node.member == owner);
+    counted.sort_by_key(|(_, item)| (item.time_ms, item.node.certificate));
+    let retired = retirements.into_iter().flatten().find(|item| item.member == owner);
+    let retired = retired.and_then(|item| item.claims.rank(covered));
+    let node = |(rank, item): (Rank, &Certificate)| Node {
+        since: rank.0,
+        retired: retired.is_some(),
+        retired_since: retired.and_then(|rank| rank.0),
+        ..item.node.clone()
+    };
+    counted.into_iter().map(node).collect()
+}
+
+/// A field whose length was checked when its message was verified.
+fn array(bytes: &[u8]) -> [u8; 32] {
+    bytes.try_into().expect("the message was verified")
+}
+
+/// What two equal views encode alike: for [`crate::State::digest`].
+pub(crate) fn encode_view(view: &View) -> Vec<u8> {
+    let mut bytes = view.root().0.to_vec();
+    for node in view.nodes.values().flatten() {
+        bytes.extend(node.certificate.0);
+        for height in [node.since, node.retired_since] {
+            bytes.extend(height.map_or(u64::MAX, |height| height.0).to_be_bytes());
+        }
+    }
+    bytes.extend(view.invites.iter().flatten());
+    bytes
+}

@@ -1,0 +1,341 @@
+//! What a node knows of the consortium, entry by entry and block by block.
+
+mod operation;
+
+use std::collections::BTreeMap;
+
+use bithealth_proto::decode;
+use bithealth_proto::v1::{self, entry::Operation};
+use bithealth_types::{Digest, GenesisId, Height, MemberId, NodeId, PackId, Sequence, ShardIndex};
+use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+
+use crate::entry::{Applied, Checked, EntryError, Equivocation, entry_digest, message};
+use crate::member::{
+    MembershipError, NAME_LEN_MAX, fixed, signed_by, text, verify_admission, verify_member, verify_node,
+    verify_retirement,
+};
+use crate::pack::{Pack, Packs, check_commit};
+use crate::registry::{Claim, Covered, Member, Node, Registry, View, encode_view};
+
+/// Why a genesis is not one.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum GenesisError {
+    /// A field of the genesis itself, or its founder's record or certificate, is not valid.
+    #[error(transparent)]
+    Membership(#[from] MembershipError),
+    /// The first node is not the founder's.
+    #[error("the first node belongs to {got}, the founder is {want}")]
+    OtherMember {
+        /// Whose the node is.
+        got: MemberId,
+        /// The founder.
+        want: MemberId,
+    },
+}
+
+/// What is known of one author's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// Entries that are here.
+    pub len: u64,
+    /// The digest of the last of them; zeros where there is none.
+    pub last: Digest,
+    /// Entries that a block covers.
+    pub final_len: u64,
+    /// Whether its author equivocated: nothing more is taken.
+    pub frozen: bool,
+}
+
+/// One author's log: 32 bytes an entry, so that an entry that comes again is known from another at its position.
+#[derive(Clone, Debug, Default)]
+struct Entries {
+    digests: Vec<Digest>,
+    final_len: u64,
+    /// Packs committed at positions that no block covers yet.
+    open_packs: Vec<(u64, PackId)>,
+    frozen: Option<Box<Equivocation>>,
+    /// Where a block ended the log of a retired node. What it wrote besides is taken, since others may refer to it and
+    /// it may have been written before anybody knew, but no block covers it.
+    closed: Option<u64>,
+}
+
+/// Members, nodes, packs, logs and the tip: everything that follows from a genesis, entries and blocks.
+#[derive(Clone, Debug)]
+pub struct State {
+    genesis: v1::Genesis,
+    id: GenesisId,
+    founder: MemberId,
+    registry: Registry,
+    view: View,
+    packs: Packs,
+    logs: BTreeMap<NodeId, Entries>,
+    tip: Option<(v1::Header, Digest)>,
+}
+
+impl State {
+    /// The state of a network at its birth.
+    ///
+    /// # Errors
+    /// [`GenesisError`] if a field is out of bounds, or the founder did not sign its record and its node's certificate.
+    pub fn from_genesis(genesis: v1::Genesis) -> Result<Self, GenesisError> {
+        text("the network's name", &genesis.name, NAME_LEN_MAX)?;
+        fixed("the genesis' salt", &genesis.salt)?;
+        let record = genesis.founder.as_ref().ok_or(MembershipError::Absent { what: "the founder's record" })?;
+        let absent = MembershipError::Absent { what: "the certificate of the first node" };
+        let certificate = genesis.founder_node.as_ref().ok_or(absent)?;
+        let founder = verify_member(record)?;
+        let (node, member) = verify_node(certificate)?;
+        if member != founder {
+            return Err(GenesisError::OtherMember { got: member, want: founder });
+        }
+        let registry = Registry::founded(record, certificate, node);
+        let view = registry.view(&Covered::OrNot);
+        let (packs, logs) = (Packs::default(), BTreeMap::new());
+        Ok(Self { id: genesis.id(), genesis, founder, registry, view, packs, logs, tip: None })
+    }
+
+    /// The genesis.
+    pub fn genesis(&self) -> &v1::Genesis {
+        &self.genesis
+    }
+
+    /// What names this network.
+    pub fn genesis_id(&self) -> GenesisId {
+        self.id
+    }
+
+    /// The organisation that founded it.
+    pub fn founder(&self) -> MemberId {
+        self.founder
+    }
+
+    /// The members, by id.
+    pub fn members(&self) -> impl Iterator<Item = &Member> {
+        self.view.members.values()
+    }
+
+    /// A member.
+    pub fn member(&self, id: &MemberId) -> Option<&Member> {
+        self.view.members.get(id)
+    }
+
+    /// The member of this name.
+    pub fn member_named(&self, name: &str) -> Option<&Member> {
+        self.members().find(|member| member.name == name)
+    }
+
+    /// The nodes of members, by id, each as its latest certificate describes it; retired ones too.
+    pub fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.view.nodes.values().filter_map(|versions| versions.last())
+    }
+
+    /// A node.
+    pub fn node(&self, id: &NodeId) -> Option<&Node> {
+        self.view.node(id)
+    }
+
+    /// The candidates of placement at a height, by id: nodes that a block up to it covers, each as it was described
+    /// then, without those whose retirement one covers. All who hold the blocks up to `height` get the same.
+    pub fn nodes_at(&self, height: Height) -> Vec<&Node> {
+        let reached = |since: Option<Height>| since.is_some_and(|since| since <= height);
+        let at = |versions: &'_ Vec<Node>| versions.iter().rposition(|node| reached(node.since));
+        let nodes = self.view.nodes.values().filter_map(|versions| Some(&versions[at(versions)?]));
+        nodes.filter(|node| !reached(node.retired_since)).collect()
+    }
+
+    /// A pack.
+    pub fn pack(&self, id: &PackId) -> Option<&Pack> {
+        self.packs.get(id)
+    }
+
+    /// All packs, by id.
+    pub fn packs(&self) -> impl Iterator<Item = &Pack> {
+        self.packs.iter()
+    }
+
+    /// The newest pack of this salt, and of the author that used it first.
+    pub fn pack_with_salt(&self, salt: &[u8; 32]) -> Option<PackId> {
+        self.packs.with_salt(salt)
+    }
+
+    /// What is known of an author's log; `None` while it is empty.
+    pub fn log(&self, author: &NodeId) -> Option<Log> {
+        let log = self.logs.get(author)?;
+        let last = log.digests.last().copied().unwrap_or(Digest([0; 32]));
+        Some(Log { len: log.digests.len() as u64, last, final_len: log.final_len, frozen: log.frozen.is_some() })
+    }
+
+    /// The proofs against authors that equivocated.
+    pub fn equivocations(&self) -> impl Iterator<Item = &Equivocation> {
+        self.logs.values().filter_map(|log| log.frozen.as_deref())
+    }
+
+    /// The logs that are here, ordered by author, as a block would cover them.
+    pub fn frontier(&self) -> Vec<v1::Frontier> {
+        let frontier = |(author, log): (&NodeId, &Entries)| {
+            let len = log.closed.unwrap_or(u64::MAX).min(log.digests.len() as u64);
+            let last = log.digests.get(len.checked_sub(1)? as usize)?;
+            let (author, last) = (Bytes::copy_from_slice(&author.0), Bytes::copy_from_slice(&last.0));
+            Some(v1::Frontier { author, len, last })
+        };
+        self.logs.iter().filter_map(frontier).collect()
+    }
+
+    /// The height of the tip; 0 before the first block.
+    pub fn height(&self) -> Height {
+        self.tip().map_or(Height(0), |header| Height(header.height))
+    }
+
+    /// The latest header.
+    pub fn tip(&self) -> Option<&v1::Header> {
+        self.tip.as_ref().map(|tip| &tip.0)
+    }
+
+    /// A digest over everything: two nodes that hold the same entries and blocks have the same.
+    pub fn digest(&self) -> Digest {
+        let mut bytes = self.id.0.to_vec();
+        bytes.extend(encode_view(&self.view));
+        for (author, log) in &self.logs {
+            bytes.extend(author.0);
+            let last = log.digests.last().copied().unwrap_or(Digest([0; 32]));
+            bytes.extend(last.0);
+            for len in [log.digests.len() as u64, log.final_len, log.closed.unwrap_or(u64::MAX)] {
+                bytes.extend(len.to_be_bytes());
+            }
+            bytes.push(u8::from(log.frozen.is_some()));
+        }
+        self.packs.encode(&mut bytes);
+        bytes.extend(self.tip.as_ref().map_or(self.id.0, |tip| tip.1.0));
+        Digest(Sha256::digest(&bytes).into())
+    }
+
+    /// Whether an entry is valid here and now. It says nothing about what its author meant by it: where it is at odds with
+    /// another author's, one of both has no effect.
+    ///
+    /// # Errors
+    /// [`EntryError`]; some only say that something else must arrive first ([`EntryError::is_waiting`]).
+    pub fn check(&self, signed: &v1::SignedEntry) -> Result<Checked, EntryError> {
+        let entry: v1::Entry = decode(&signed.entry)?;
+        let author = NodeId::try_from(entry.author.as_ref())
+            .map_err(|_| EntryError::AuthorLength { got: entry.author.len() })?;
+        let (sequence, digest) = (entry.sequence, entry_digest(signed));
+        if !self.registry.mentions_node(&author) {
+            return Err(EntryError::UnknownAuthor { author });
+        }
+        let log = self.logs.get(&author);
+        let here = log.and_then(|log| log.digests.get(usize::try_from(sequence).ok()?)).copied();
+        if here == Some(digest) {
+            return Err(EntryError::Known { author, sequence });
+        }
+        if !signed_by(&entry.author, &message(&signed.entry), &signed.signature) {
+            return Err(EntryError::BadSignature { author, sequence });
+        }
+        if log.is_some_and(|log| log.frozen.is_some()) {
+            return Err(EntryError::Frozen { author });
+        }
+        if let Some(have) = here {
+            return Err(EntryError::Forked { author, sequence, have, got: digest });
+        }
+        let have = log.map_or(0, |log| log.digests.len() as u64);
+        if sequence != have {
+            return Err(EntryError::Gap { author, have, got: sequence });
+        }
+        let last = log.and_then(|log| log.digests.last()).copied().unwrap_or(Digest([0; 32]));
+        if entry.previous != last.0.as_slice() {
+            let got = entry.previous.iter().map(|byte| format!("{byte:02x}")).collect();
+            return Err(EntryError::WrongPrevious { author, sequence, have: last, got });
+        }
+        self.check_operation(&author, &entry)?;
+        Ok(Checked { author, digest, entry })
+    }
+
+    /// Whether an own entry should be written: valid, and not at odds with anything known here. An entry that
+    /// [`State::check`] takes and this refuses would stand in the log without effect.
+    ///
+    /// # Errors
+    /// [`EntryError`].
+    pub fn check_own(&self, signed: &v1::SignedEntry) -> Result<Checked, EntryError> {
+        let checked = self.check(signed)?;
+        if self.node(&checked.author).is_some_and(|node| node.retired) {
+            return Err(EntryError::NodeRetired { node: checked.author });
+        }
+        match &checked.entry.operation {
+            Some(Operation::Admit(admission)) => self.check_own_admission(admission)?,
+            Some(Operation::AddNode(certificate)) => self.check_own_certificate(certificate)?,
+            _ => {}
+        }
+        Ok(checked)
+    }
+
+    /// Takes a checked entry.
+    ///
+    /// # Panics
+    /// If another entry of its author was applied since it was checked.
+    pub fn apply(&mut self, checked: Checked) -> Applied {
+        let Checked { author, digest, entry } = checked;
+        let log = self.logs.entry(author).or_default();
+        assert_eq!(log.digests.len() as u64, entry.sequence, "an entry is applied to the state it was checked against");
+        log.digests.push(digest);
+        let claim = Claim { author, sequence: Sequence(entry.sequence) };
+        let applied = self.apply_operation(claim, entry);
+        if matches!(applied, Applied::Admitted(_) | Applied::NodeAdded(_) | Applied::NodeRetired(_)) {
+            self.view = self.registry.view(&Covered::OrNot);
+        }
+        applied
+    }
+
+    /// Takes nothing more of an author that equivocated.
+    pub fn freeze(&mut self, proof: Equivocation) {
+        let log = self.logs.entry(proof.author()).or_default();
+        log.frozen.get_or_insert(Box::new(proof));
+    }
+
+    // What block.rs needs.
+
+    pub(crate) fn tip_digest(&self) -> Digest {
+        self.tip.as_ref().map_or(Digest(self.id.0), |tip| tip.1)
+    }
+
+    /// Entries here, entries final, and where a block closed the log.
+    pub(crate) fn log_lens(&self, author: &NodeId) -> (u64, u64, Option<u64>) {
+        self.logs.get(author).map_or((0, 0, None), |log| (log.digests.len() as u64, log.final_len, log.closed))
+    }
+
+    pub(crate) fn final_logs(&self) -> impl Iterator<Item = (&NodeId, u64)> {
+        self.logs.iter().map(|(author, log)| (author, log.final_len)).filter(|(_, len)| *len > 0)
+    }
+
+    pub(crate) fn digest_at(&self, author: &NodeId, sequence: u64) -> Option<Digest> {
+        self.logs.get(author)?.digests.get(usize::try_from(sequence).ok()?).copied()
+    }
+
+    /// The state root after a block at this height with this frontier.
+    pub(crate) fn root_after(&self, height: Height, frontier: &BTreeMap<NodeId, u64>) -> Digest {
+        self.registry.view(&Covered::By(height, frontier)).root()
+    }
+
+    pub(crate) fn cover(&mut self, header: v1::Header, digest: Digest, frontier: &BTreeMap<NodeId, u64>) {
+        let height = Height(header.height);
+        self.tip = Some((header, digest));
+        self.registry.cover(height, frontier);
+        self.view = self.registry.view(&Covered::OrNot);
+        for (author, len) in frontier {
+            let log = self.logs.entry(*author).or_default();
+            log.final_len = *len;
+            let (covered, open) = log.open_packs.iter().partition(|(sequence, _)| sequence < len);
+            log.open_packs = open;
+            let covered: Vec<(u64, PackId)> = covered;
+            covered.iter().for_each(|(_, pack)| self.packs.cover(pack, author, height));
+        }
+        for node in self.view.nodes.values().filter_map(|versions| versions.last()) {
+            if node.retired_since == Some(height) {
+                self.logs.entry(node.id).or_default().closed = Some(frontier.get(&node.id).copied().unwrap_or(0));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,153 @@
+//! What each operation needs to be valid, and what it does.
+
+use std::collections::BTreeMap;
+
+use bithealth_proto::v1::{self, entry::Operation};
+use bithealth_types::{MemberId, NodeId, PackId, ShardIndex};
+
+use super::State;
+use crate::entry::{Applied, EntryError};
+use crate::member::{verify_admission, verify_node, verify_retirement};
+use crate::pack::{Pack, check_commit};
+use crate::registry::Claim;
+
+impl State {
+    pub(super) fn check_operation(&self, author: &NodeId, entry: &v1::Entry) -> Result<(), EntryError> {
+        match entry.operation.as_ref().ok_or(EntryError::NoOperation)? {
+            Operation::Admit(admission) => {
+                let (issuer, ..) = verify_admission(admission, &self.id, entry.time_ms)?;
+                self.mentioned(issuer)
+            }
+            Operation::AddNode(certificate) => self.mentioned(verify_node(certificate)?.1),
+            Operation::RetireNode(retirement) => {
+                let (node, member) = verify_retirement(retirement)?;
+                self.mentioned(member)?;
+                self.mentioned_node(node)
+            }
+            Operation::CommitPack(commit) => {
+                let (pack, _) = check_commit(commit)?;
+                if self.packs.of(&pack, author).is_some() {
+                    return Err(EntryError::PackCommitted { pack });
+                }
+                Ok(())
+            }
+            Operation::PlaceShard(place) => self.check_place(author, place),
+            Operation::RetirePack(retire) => self.check_retire(author, retire),
+        }
+    }
+
+    fn check_place(&self, author: &NodeId, place: &v1::PlaceShard) -> Result<(), EntryError> {
+        let (pack, node) = (pack_id("the pack", &place.pack)?, NodeId(id("the node", &place.node)?));
+        let commit = self.packs.of(&pack, author).or_else(|| self.packs.get(&pack));
+        let commit = commit.ok_or(EntryError::PackUnknown { pack })?;
+        if commit.author != *author && node != *author {
+            return Err(EntryError::NotPlacer { author: *author, pack });
+        }
+        let n = commit.commit.pack.as_ref().map_or(0, |descriptor| descriptor.n);
+        if place.shard >= n {
+            return Err(EntryError::NoSuchShard { shard: place.shard, n });
+        }
+        self.mentioned_node(node)
+    }
+
+    /// Only the author's own log decides, so it never depends on what else has arrived.
+    fn check_retire(&self, author: &NodeId, retire: &v1::RetirePack) -> Result<(), EntryError> {
+        let pack = pack_id("the pack", &retire.pack)?;
+        let into = pack_id("the pack that replaces it", &retire.replaced_by)?;
+        let own = |pack| self.packs.of(&pack, author).ok_or(EntryError::NotItsPack { author: *author, pack });
+        own(into)?;
+        if own(pack)?.retired_into.is_some() || pack == into {
+            return Err(EntryError::RetiredBefore { pack, into });
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_own_admission(&self, admission: &v1::Admission) -> Result<(), EntryError> {
+        let (Some(record), Some(invite)) = (&admission.member, &admission.invite) else { return Ok(()) };
+        let member = MemberId(id("the organisation", &record.member)?);
+        if self.member(&member).is_some() {
+            return Err(EntryError::AlreadyMember { member });
+        }
+        if let Some(other) = self.member_named(&record.name) {
+            return Err(EntryError::NameTaken { name: record.name.clone(), by: other.id });
+        }
+        if self.view.invites.contains(&id("the invite's key", &invite.key)?) {
+            return Err(EntryError::InviteUsed);
+        }
+        self.effective(MemberId(id("the invite's issuer", &invite.issuer)?))
+    }
+
+    pub(super) fn check_own_certificate(&self, certificate: &v1::NodeCertificate) -> Result<(), EntryError> {
+        let (node, member) = (NodeId(id("the node", &certificate.node)?), id("the organisation", &certificate.member)?);
+        match self.node(&node) {
+            Some(known) if known.member.0 != member => Err(EntryError::NodeTaken { node, by: known.member }),
+            Some(known) if known.retired => Err(EntryError::NodeRetired { node }),
+            _ => self.effective(MemberId(member)),
+        }
+    }
+
+    fn effective(&self, member: MemberId) -> Result<(), EntryError> {
+        self.member(&member).map(drop).ok_or(EntryError::MemberUnknown { member })
+    }
+
+    fn mentioned(&self, member: MemberId) -> Result<(), EntryError> {
+        if self.registry.mentions_member(&member) { Ok(()) } else { Err(EntryError::MemberUnknown { member }) }
+    }
+
+    fn mentioned_node(&self, node: NodeId) -> Result<(), EntryError> {
+        if self.registry.mentions_node(&node) { Ok(()) } else { Err(EntryError::NodeUnknown { node }) }
+    }
+
+    pub(super) fn apply_operation(&mut self, claim: Claim, entry: v1::Entry) -> Applied {
+        let Claim { author, sequence } = claim;
+        match entry.operation.expect("check saw it") {
+            Operation::Admit(admission) => {
+                let record = admission.member.unwrap_or_default();
+                let invite = admission.invite.unwrap_or_default();
+                let member = MemberId(checked(&record.member));
+                self.registry.admit(&record, Some(MemberId(checked(&invite.issuer))), checked(&invite.key), claim);
+                Applied::Admitted(member)
+            }
+            Operation::AddNode(certificate) => {
+                self.registry.certify(&certificate, claim);
+                Applied::NodeAdded(NodeId(checked(&certificate.node)))
+            }
+            Operation::RetireNode(retirement) => {
+                let node = NodeId(checked(&retirement.node));
+                self.registry.retire(node, MemberId(checked(&retirement.member)), claim);
+                Applied::NodeRetired(node)
+            }
+            Operation::CommitPack(commit) => {
+                let (id, salt) = check_commit(&commit).expect("check saw it");
+                self.logs.entry(author).or_default().open_packs.push((sequence.0, id));
+                let (places, retired_into, height) = (BTreeMap::new(), None, None);
+                let time_ms = entry.time_ms;
+                self.packs.commit(Pack { id, author, sequence, time_ms, commit, places, retired_into, height }, salt);
+                Applied::PackCommitted(id)
+            }
+            Operation::PlaceShard(place) => {
+                let (pack, node) = (PackId(checked(&place.pack)), NodeId(checked(&place.node)));
+                let shard = ShardIndex(place.shard as u16);
+                self.packs.place(&pack, shard, node, author, (entry.time_ms, sequence));
+                Applied::ShardPlaced { pack, shard, node }
+            }
+            Operation::RetirePack(retire) => {
+                let (pack, into) = (PackId(checked(&retire.pack)), PackId(checked(&retire.replaced_by)));
+                self.packs.retire(&pack, &author, into);
+                Applied::PackRetired { pack, replaced_by: into }
+            }
+        }
+    }
+}
+
+fn id(what: &'static str, bytes: &[u8]) -> Result<[u8; 32], EntryError> {
+    bytes.try_into().map_err(|_| EntryError::IdLength { what, got: bytes.len() })
+}
+
+fn pack_id(what: &'static str, bytes: &[u8]) -> Result<PackId, EntryError> {
+    id(what, bytes).map(PackId)
+}
+
+fn checked(bytes: &[u8]) -> [u8; 32] {
+    bytes.try_into().expect("check saw its length")
+}

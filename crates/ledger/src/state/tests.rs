@@ -1,0 +1,484 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::fixture::*;
+use crate::pack::{KEEP_IN_MAX, PackError, WRAP_LEN_MAX, WRAPS_MAX};
+use crate::{BlockError, NotEquivocation, sign};
+
+#[test]
+fn a_network_begins_with_its_founder() {
+    let state = state();
+    assert_eq!(state.members().map(|member| member.name.as_str()).collect::<Vec<_>>(), ["one"]);
+    assert_eq!(state.member_named("one").unwrap().id, member(1));
+    assert_eq!(state.node(&node(1)).unwrap().since, Some(Height(0)));
+    assert_eq!(state.nodes_at(Height(0)).len(), 1);
+    assert_eq!((state.height(), state.tip(), state.log(&node(1))), (Height(0), None, None));
+    assert_eq!((state.founder(), state.genesis_id(), state.genesis()), (member(1), genesis().id(), &genesis()));
+}
+
+#[test]
+fn a_false_genesis_is_refused() {
+    let refused = |genesis| State::from_genesis(genesis).unwrap_err();
+    let absent = |what| GenesisError::Membership(MembershipError::Absent { what });
+    assert_eq!(refused(v1::Genesis { founder: None, ..genesis() }), absent("the founder's record"));
+    assert_eq!(refused(v1::Genesis { founder_node: None, ..genesis() }), absent("the certificate of the first node"));
+    let other = v1::Genesis { founder_node: Some(certificate(2)), ..genesis() };
+    assert_eq!(refused(other), GenesisError::OtherMember { got: member(2), want: member(1) });
+    let salt = v1::Genesis { salt: Bytes::new(), ..genesis() };
+    let want = MembershipError::Length { what: "the genesis' salt", got: 0, want: 32 };
+    assert_eq!(refused(salt), want.into());
+    let named = v1::Genesis { name: "n".repeat(65), ..genesis() };
+    let want = MembershipError::Text { what: "the network's name", got: 65, max: NAME_LEN_MAX };
+    assert_eq!(refused(named), want.into());
+}
+
+#[test]
+fn entries_make_members_nodes_and_packs() {
+    let (mut state, mut one) = three();
+    let mut two = Author::of(2);
+    assert_eq!(two.take(&mut state, commit(1)), Applied::PackCommitted(id_of(1)));
+    let moved = Applied::ShardPlaced { pack: id_of(1), shard: ShardIndex(2), node: node(3) };
+    assert_eq!(two.take(&mut state, place(1, 2, 3)), moved);
+    two.take(&mut state, commit(2));
+    let retired = Applied::PackRetired { pack: id_of(1), replaced_by: id_of(2) };
+    assert_eq!(two.take(&mut state, gather(1, 2)), retired);
+    assert_eq!(one.take(&mut state, retire(3, 3)), Applied::NodeRetired(node(3)));
+
+    let pack = state.pack(&id_of(1)).unwrap();
+    assert_eq!((pack.author, pack.sequence, pack.retired_into), (node(2), Sequence(0), Some(id_of(2))));
+    assert_eq!(pack.places, BTreeMap::from([(ShardIndex(2), node(3))]));
+    assert_eq!(state.packs().count(), 2);
+    assert_eq!(state.pack_with_salt(&[2; 32]), Some(id_of(2)));
+    assert!(state.node(&node(3)).unwrap().retired);
+    let log = state.log(&node(2)).unwrap();
+    assert_eq!((log.len, log.final_len, log.frozen), (4, 0, false));
+    assert_eq!(state.frontier().len(), 2);
+}
+
+#[test]
+fn an_entry_is_refused_for_its_place_in_the_log() {
+    let (mut state, _) = three();
+    let mut two = Author::of(2);
+    let first = two.write(commit(1));
+    let second = two.clone().write(commit(2));
+    let gap = EntryError::Gap { author: node(2), have: 0, got: 1 };
+    assert!(gap.is_waiting());
+    assert_eq!(state.check(&second), Err(gap));
+    apply(&mut state, &first);
+    assert_eq!(state.check(&first), Err(EntryError::Known { author: node(2), sequence: 0 }));
+    let mut stray = Author::of(2);
+    stray.write(commit(9));
+    let error = state.check(&stray.write(commit(2))).unwrap_err();
+    assert!(matches!(error, EntryError::WrongPrevious { sequence: 1, .. }), "{error}");
+    let nobody = Author::of(7).refused(&state, commit(1));
+    assert_eq!(nobody, EntryError::UnknownAuthor { author: node(7) });
+    assert!(nobody.is_waiting());
+    let short = v1::Entry { author: Bytes::from_static(&[1; 5]), ..two.entry(commit(3)) };
+    assert_eq!(state.check(&sign(by(102), short)), Err(EntryError::AuthorLength { got: 5 }));
+    let empty = v1::Entry { operation: None, ..two.entry(commit(3)) };
+    assert_eq!(state.check(&sign(by(102), empty)), Err(EntryError::NoOperation));
+    let forged = sign(by(103), two.entry(commit(3)));
+    assert_eq!(state.check(&forged), Err(EntryError::BadSignature { author: node(2), sequence: 1 }));
+}
+
+#[test]
+fn no_bit_of_a_signed_entry_can_change() {
+    let (state, _) = three();
+    let signed = Author::of(2).write(commit(1));
+    for index in 0..signed.entry.len() {
+        let mut entry = signed.entry.to_vec();
+        entry[index] ^= 1 << (index % 8);
+        let changed = v1::SignedEntry { entry: entry.into(), ..signed.clone() };
+        assert!(state.check(&changed).is_err(), "entry with byte {index} changed");
+    }
+    for index in 0..signed.signature.len() {
+        let mut signature = signed.signature.to_vec();
+        signature[index] ^= 1 << (index % 8);
+        let changed = v1::SignedEntry { signature: signature.into(), ..signed.clone() };
+        let error = state.check(&changed).unwrap_err();
+        assert!(matches!(error, EntryError::BadSignature { .. }), "signature with byte {index} changed: {error}");
+    }
+    let cut = v1::SignedEntry { entry: signed.entry.slice(..signed.entry.len() - 1), ..signed };
+    assert!(matches!(state.check(&cut), Err(EntryError::Decode(_))));
+}
+
+#[test]
+fn two_entries_at_one_position_are_a_proof_that_freezes_their_author() {
+    let (mut state, _) = three();
+    let (one, other) = (Author::of(2).write(commit(1)), Author::of(2).write(commit(2)));
+    apply(&mut state, &one);
+    let (have, got) = (entry_digest(&one), entry_digest(&other));
+    assert_eq!(state.check(&other), Err(EntryError::Forked { author: node(2), sequence: 0, have, got }));
+    let proof = Equivocation::new(one.clone(), other.clone()).unwrap();
+    assert_eq!((proof.author(), proof.sequence()), (node(2), Sequence(0)));
+    assert_eq!(proof.entries(), &[one.clone(), other]);
+    state.freeze(proof);
+    assert!(state.log(&node(2)).unwrap().frozen);
+    assert_eq!(state.equivocations().count(), 1);
+    let mut two = Author::of(2);
+    two.write(commit(1));
+    assert_eq!(two.refused(&state, commit(3)), EntryError::Frozen { author: node(2) });
+    assert_eq!(state.check(&one), Err(EntryError::Known { author: node(2), sequence: 0 }));
+}
+
+#[test]
+fn entries_that_do_not_contradict_prove_nothing() {
+    let mut two = Author::of(2);
+    let (first, second) = (two.write(commit(1)), two.write(commit(2)));
+    assert_eq!(Equivocation::new(first.clone(), first.clone()), Err(NotEquivocation::Compatible));
+    assert_eq!(Equivocation::new(first.clone(), second.clone()), Err(NotEquivocation::Compatible));
+    let forged = v1::SignedEntry { signature: first.signature.clone(), ..second };
+    assert_eq!(Equivocation::new(first.clone(), forged), Err(NotEquivocation::BadSignature));
+    let garbage = v1::SignedEntry { entry: Bytes::from_static(&[255; 4]), signature: first.signature.clone() };
+    assert!(matches!(Equivocation::new(first, garbage), Err(NotEquivocation::Decode(_))));
+}
+
+#[test]
+fn what_an_entry_refers_to_must_have_arrived() {
+    let (mut state, one) = three();
+    for (operation, want) in [
+        (admit(7, 60, 8, "eight"), EntryError::MemberUnknown { member: member(7) }),
+        (add_node(7), EntryError::MemberUnknown { member: member(7) }),
+        (retire(7, 2), EntryError::MemberUnknown { member: member(7) }),
+        (retire(2, 7), EntryError::NodeUnknown { node: node(7) }),
+        (place(1, 0, 1), EntryError::PackUnknown { pack: id_of(1) }),
+    ] {
+        assert!(want.is_waiting());
+        assert_eq!(one.refused(&state, operation), want);
+    }
+    Author::of(2).take(&mut state, commit(1));
+    let mut two = Author::of(2);
+    two.write(commit(1));
+    assert_eq!(two.refused(&state, place(1, 0, 7)), EntryError::NodeUnknown { node: node(7) });
+}
+
+#[test]
+fn a_false_membership_message_is_refused() {
+    let (state, one) = three();
+    let Operation::Admit(mut admission) = admit(1, 60, 4, "four") else { unreachable!() };
+    admission.signature = Bytes::from_static(&[0; 64]);
+    let want = MembershipError::Signature { what: "the admission", by: "the invite's key" };
+    assert_eq!(one.refused(&state, Operation::Admit(admission)), want.into());
+    let mut late = one.clone();
+    late.time_ms = NOW + 1001;
+    let want = MembershipError::InviteExpired { expires_ms: NOW + 1000, at_ms: NOW + 1001 };
+    assert_eq!(late.refused(&state, admit(1, 60, 4, "four")), want.into());
+}
+
+#[test]
+fn moves_of_shards_are_written_by_the_author_or_by_the_taker() {
+    let (mut state, mut one) = three();
+    let (mut two, mut three) = (Author::of(2), Author::of(3));
+    two.take(&mut state, commit(1));
+    one.refused(&state, place(1, 1, 3));
+    assert_eq!(one.refused(&state, place(1, 1, 3)), EntryError::NotPlacer { author: node(1), pack: id_of(1) });
+    assert_eq!(two.refused(&state, place(1, 3, 3)), EntryError::NoSuchShard { shard: 3, n: 3 });
+    let short = v1::PlaceShard { pack: Bytes::new(), shard: 0, node: bytes(node(2).0) };
+    let want = EntryError::IdLength { what: "the pack", got: 0 };
+    assert_eq!(two.refused(&state, Operation::PlaceShard(short)), want);
+    three.time_ms += 1;
+    three.take(&mut state, place(1, 1, 3));
+    one.take(&mut state, place(1, 1, 1));
+    assert_eq!(state.pack(&id_of(1)).unwrap().places[&ShardIndex(1)], node(3), "the later move, though it came first");
+}
+
+#[test]
+fn packs_are_retired_by_their_author_once_into_another_of_its_packs() {
+    let (mut state, one) = three();
+    let mut two = Author::of(2);
+    two.take(&mut state, commit(1));
+    two.take(&mut state, commit(2));
+    assert_eq!(one.refused(&state, gather(1, 2)), EntryError::NotItsPack { author: node(1), pack: id_of(2) });
+    assert_eq!(two.refused(&state, gather(1, 9)), EntryError::NotItsPack { author: node(2), pack: id_of(9) });
+    assert_eq!(two.refused(&state, gather(1, 1)), EntryError::RetiredBefore { pack: id_of(1), into: id_of(1) });
+    two.take(&mut state, gather(1, 2));
+    assert_eq!(two.refused(&state, gather(1, 2)), EntryError::RetiredBefore { pack: id_of(1), into: id_of(2) });
+    assert_eq!(two.refused(&state, commit(1)), EntryError::PackCommitted { pack: id_of(1) });
+}
+
+#[test]
+fn who_commits_the_pack_of_another_cannot_retire_it() {
+    let (mut state, mut one) = three();
+    let mut two = Author::of(2);
+    two.take(&mut state, commit(1));
+    finalise(&mut state);
+    one.take(&mut state, commit(1));
+    one.take(&mut state, commit(2));
+    one.take(&mut state, gather(1, 2));
+    let pack = state.pack(&id_of(1)).unwrap();
+    assert_eq!((pack.author, pack.retired_into, pack.height), (node(2), None, Some(Height(1))));
+}
+
+#[test]
+fn a_false_pack_commit_is_refused() {
+    let (state, one) = three();
+    let refused = |change: &dyn Fn(&mut v1::PackCommit)| {
+        let mut commit = pack(1);
+        change(&mut commit);
+        match one.refused(&state, Operation::CommitPack(commit)) {
+            EntryError::Pack(error) => error,
+            other => panic!("{other}"),
+        }
+    };
+    let of = |commit: &mut v1::PackCommit, change: &dyn Fn(&mut v1::PackDescriptor)| {
+        change(commit.pack.as_mut().unwrap());
+    };
+    let shard = |shard| v1::Exception { shard, node: bytes(node(2).0) };
+    let length = |what, got| PackError::Length { what, got, want: 32 };
+    let short = || Bytes::from_static(&[1; 31]);
+    assert_eq!(refused(&|it| it.pack = None), PackError::Absent { what: "the pack's descriptor" });
+    assert_eq!(refused(&|it| it.policy = None), PackError::Absent { what: "the pack's policy" });
+    assert_eq!(refused(&|it| of(it, &|pack| pack.salt = short())), length("the pack's salt", 31));
+    assert_eq!(refused(&|it| of(it, &|pack| pack.roots[1] = short())), length("a shard's root", 31));
+    assert_eq!(refused(&|it| it.heads_root = short()), length("the root of the folder heads", 31));
+    let stray = v1::Exception { shard: 0, node: short() };
+    assert_eq!(refused(&|it| it.exceptions = vec![stray.clone()]), length("the node of an exception", 31));
+    assert!(matches!(refused(&|it| of(it, &|pack| pack.k = 4)), PackError::Code(_)));
+    assert_eq!(refused(&|it| of(it, &|pack| pack.len = 0)), PackError::PackLen { got: 0 });
+    let long = (16 << 20) + 1;
+    assert_eq!(refused(&|it| of(it, &|pack| pack.len = long)), PackError::PackLen { got: long });
+    assert_eq!(refused(&|it| of(it, &|pack| drop(pack.roots.pop()))), PackError::Roots { got: 2, n: 3 });
+    let want = PackError::CatalogLen { got: 300_001, len: 300_000 };
+    assert_eq!(refused(&|it| of(it, &|pack| pack.catalog_len = 300_001)), want);
+    let wraps = |count: usize, len: usize| vec![Bytes::from(vec![1; len]); count];
+    assert_eq!(refused(&|it| it.wraps = wraps(WRAPS_MAX + 1, 9)), PackError::Wraps { got: WRAPS_MAX + 1 });
+    assert_eq!(refused(&|it| it.wraps = wraps(1, WRAP_LEN_MAX + 1)), PackError::WrapLen { got: WRAP_LEN_MAX + 1 });
+    assert_eq!(refused(&|it| it.wraps = wraps(1, 0)), PackError::WrapLen { got: 0 });
+    assert_eq!(refused(&|it| it.exceptions = vec![shard(3)]), PackError::Exception { shard: 3, n: 3 });
+    assert_eq!(refused(&|it| it.exceptions = vec![shard(1), shard(1)]), PackError::Exception { shard: 1, n: 3 });
+    let kept = |names: Vec<String>| Some(v1::Policy { keep_in: names, ..Default::default() });
+    let many = vec!["DE".to_owned(); KEEP_IN_MAX + 1];
+    assert_eq!(refused(&|it| it.policy = kept(many.clone())), PackError::KeepIn { got: KEEP_IN_MAX + 1 });
+    assert!(matches!(refused(&|it| it.policy = kept(vec![String::new()])), PackError::Jurisdiction(_)));
+    let mut most = pack(1);
+    most.wraps = wraps(WRAPS_MAX, 1168);
+    most.policy = kept(vec!["DE".to_owned(); KEEP_IN_MAX]);
+    most.exceptions = vec![shard(0), shard(2)];
+    assert!(state.check(&one.clone().write(Operation::CommitPack(most))).is_ok(), "all at their limits");
+}
+
+#[test]
+fn an_own_entry_at_odds_with_what_is_known_is_not_written() {
+    let (mut state, mut one) = three();
+    let taken = EntryError::NameTaken { name: "two".into(), by: member(2) };
+    assert_eq!(one.refused_own(&state, admit(1, 60, 4, "two")), taken);
+    assert_eq!(one.refused_own(&state, admit(1, 202, 4, "four")), EntryError::InviteUsed);
+    assert_eq!(one.refused_own(&state, admit(1, 60, 2, "two")), EntryError::AlreadyMember { member: member(2) });
+    let stolen = Operation::AddNode(certificate_of(3, 102, 5));
+    assert_eq!(one.refused_own(&state, stolen), EntryError::NodeTaken { node: node(2), by: member(2) });
+    let mut two = Author::of(2);
+    two.take(&mut state, commit(1));
+    one.take(&mut state, retire(2, 2));
+    assert_eq!(one.refused_own(&state, add_node(2)), EntryError::NodeRetired { node: node(2) });
+    assert_eq!(two.refused_own(&state, commit(2)), EntryError::NodeRetired { node: node(2) });
+    let fine = one.write(admit(1, 60, 4, "four"));
+    assert!(state.check_own(&fine).is_ok());
+}
+
+#[test]
+fn of_two_organisations_of_one_name_the_first_final_one_is_a_member() {
+    let (mut state, mut one) = three();
+    finalise(&mut state);
+    let (mut two, mut three) = (Author::of(2), Author::of(3));
+    let (four, five) = if node(2) < node(3) { (4, 5) } else { (5, 4) };
+    two.take(&mut state, admit(2, 60, 4, "same"));
+    three.take(&mut state, admit(3, 61, 5, "same"));
+    assert_eq!(state.member_named("same").unwrap().id, member(four), "the lower author's, while neither is final");
+    assert!(state.member(&member(five)).is_none());
+    one.take(&mut state, add_node(five));
+    assert!(state.node(&node(five)).is_none(), "no node without its organisation");
+
+    // The same, but a block covers the other one first.
+    let (mut state, _) = crate::fixture::three();
+    let (mut two, mut three) = (Author::of(2), Author::of(3));
+    let (first, second) = if node(2) < node(3) { (&mut three, &mut two) } else { (&mut two, &mut three) };
+    let of =
+        |author: &Author| if author.entry(commit(0)).author == node(2).0.as_slice() { (2, 60, 4) } else { (3, 61, 5) };
+    let (a, b) = (of(first), of(second));
+    first.take(&mut state, admit(a.0, a.1, a.2, "same"));
+    finalise(&mut state);
+    second.take(&mut state, admit(b.0, b.1, b.2, "same"));
+    assert_eq!(state.member_named("same").unwrap().id, member(a.2));
+    finalise(&mut state);
+    assert_eq!(state.member_named("same").unwrap().id, member(a.2));
+}
+
+#[test]
+fn an_invite_brings_in_one_organisation() {
+    let (mut state, _) = three();
+    Author::of(2).take(&mut state, admit(1, 60, 4, "four"));
+    Author::of(3).take(&mut state, admit(1, 60, 5, "five"));
+    assert_eq!(state.members().count(), 4);
+}
+
+#[test]
+fn the_same_admission_in_two_logs_is_one() {
+    let (mut state, _) = three();
+    Author::of(2).take(&mut state, admit(1, 60, 4, "four"));
+    Author::of(3).take(&mut state, admit(1, 60, 4, "four"));
+    assert_eq!(state.member_named("four").unwrap().id, member(4));
+    finalise(&mut state);
+    assert_eq!(state.members().count(), 4);
+}
+
+#[test]
+fn a_node_stays_with_the_organisation_that_claimed_it_first() {
+    let (mut state, mut one) = three();
+    finalise(&mut state);
+    one.take(&mut state, Operation::AddNode(certificate_of(3, 102, 5)));
+    assert_eq!(state.node(&node(2)).unwrap().member, member(2));
+    one.take(&mut state, retire(3, 2));
+    assert!(!state.node(&node(2)).unwrap().retired, "another organisation cannot retire it");
+}
+
+#[test]
+fn the_nodes_of_a_height_never_change_afterwards() {
+    let (mut state, mut one) = three();
+    assert_eq!(state.nodes_at(Height(0)).len(), 1, "no block covers the others yet");
+    finalise(&mut state);
+    let of = |state: &State, height| {
+        state.nodes_at(Height(height)).iter().map(|node| (node.id, node.capacity)).collect::<Vec<_>>()
+    };
+    let first = of(&state, 1);
+    assert_eq!(first.len(), 3);
+    one.take(&mut state, Operation::AddNode(certificate_of(2, 102, 2 << 30)));
+    assert_eq!(state.node(&node(2)).unwrap().capacity, 2 << 30, "known at once");
+    assert_eq!(of(&state, 1), first);
+    finalise(&mut state);
+    one.take(&mut state, retire(3, 3));
+    finalise(&mut state);
+    assert_eq!(of(&state, 1), first);
+    assert!(of(&state, 2).contains(&(node(2), 2 << 30)));
+    assert_eq!(of(&state, 2).len(), 3);
+    assert_eq!(of(&state, 3).len(), 2);
+    assert_eq!(of(&state, 99), of(&state, 3));
+}
+
+#[test]
+fn a_retired_log_ends_where_the_block_that_covers_the_retirement_ends_it() {
+    let (mut state, mut one) = three();
+    let mut two = Author::of(2);
+    two.take(&mut state, commit(1));
+    one.take(&mut state, retire(2, 2));
+    two.take(&mut state, commit(2)); // written before it heard of it, for all anybody knows
+    finalise(&mut state);
+    two.take(&mut state, commit(3));
+    assert_eq!(state.next_header(&node(1), NOW), None, "taken, but there is nothing to cover");
+    one.take(&mut state, commit(4));
+    finalise(&mut state);
+    let log = state.log(&node(2)).unwrap();
+    assert_eq!((log.len, log.final_len), (3, 2));
+    assert_eq!(state.pack(&id_of(3)).unwrap().height, None);
+}
+
+/// Valid logs of four authors that refer to, and partly contradict, each other.
+fn logs() -> Vec<Vec<v1::SignedEntry>> {
+    let (mut one, mut two, mut three, mut four) = (Author::of(1), Author::of(2), Author::of(3), Author::of(4));
+    two.time_ms += 5;
+    let first = vec![
+        one.write(admit(1, 202, 2, "two")),
+        one.write(add_node(2)),
+        one.write(admit(2, 203, 3, "three")),
+        one.write(add_node(3)),
+        one.write(commit(1)),
+        one.write(place(3, 0, 1)),
+        one.write(admit(1, 205, 5, "same")),
+        one.write(add_node(5)),
+        one.write(retire(4, 4)),
+    ];
+    let second = vec![
+        two.write(commit(2)),
+        two.write(place(2, 1, 3)),
+        two.write(admit(2, 206, 6, "same")),
+        two.write(add_node(4)),
+        two.write(commit(1)),
+        two.write(add_node(5)),
+        two.write(add_node(6)),
+    ];
+    let third = vec![
+        three.write(admit(3, 204, 4, "four")),
+        three.write(add_node(4)),
+        three.write(commit(3)),
+        three.write(place(2, 1, 3)),
+        three.write(commit(4)),
+        three.write(gather(3, 4)),
+        three.write(Operation::AddNode(certificate_of(3, 103, 7))),
+        three.write(admit(3, 205, 7, "seven")),
+    ];
+    let fourth = vec![four.write(commit(5)), four.write(place(4, 2, 4)), four.write(place(5, 0, 3))];
+    vec![first, second, third, fourth]
+}
+
+/// Takes entries and blocks in an order that `picks` draws; what must wait is tried again. Blocks are made by the first
+/// run and taken by the others.
+fn run(picks: &[u8], blocks: &mut Vec<v1::Block>, makes: bool) -> State {
+    let (logs, mut state) = (logs(), state());
+    let mut next = vec![0; logs.len()];
+    let mut picks = picks.iter().cycle();
+    let mut fruitless = 0;
+    while fruitless < 100 {
+        let pick = usize::from(*picks.next().unwrap());
+        fruitless += 1;
+        if pick % 5 < 4 {
+            let log = (pick % 5 + fruitless) % 4;
+            let Some(signed) = logs[log].get(next[log]) else { continue };
+            match state.check(signed) {
+                Ok(checked) => drop(state.apply(checked)),
+                Err(error) => {
+                    assert!(error.is_waiting(), "{error}");
+                    continue;
+                }
+            }
+            next[log] += 1;
+            fruitless = 0;
+        } else if makes {
+            blocks.extend(next_block(&state, 101, NOW));
+            if let Some(block) = blocks.get(state.height().0 as usize) {
+                let checked = state.check_block(block, rule).unwrap();
+                state.apply_block(checked);
+                fruitless = 0;
+            }
+        } else if let Some(block) = blocks.get(state.height().0 as usize) {
+            match state.check_block(block, rule) {
+                Ok(checked) => drop(state.apply_block(checked)),
+                Err(BlockError::Missing { .. }) => continue,
+                Err(error) => panic!("{error}"),
+            }
+            fruitless = 0;
+        }
+    }
+    state
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn arrival_order_does_not_matter(
+        first in prop::collection::vec(0_u8..20, 30..60), second in prop::collection::vec(0_u8..20, 30..60),
+    ) {
+        // Every node meets a fifth kind of pick now and then, so blocks are made and taken between entries.
+        let with_blocks = |picks: &[u8]| picks.iter().copied().chain([0, 1, 2, 3, 4]).collect::<Vec<u8>>();
+        let mut blocks = Vec::new();
+        let made = run(&with_blocks(&first), &mut blocks, true);
+        let taken = run(&with_blocks(&second), &mut blocks, false);
+        for state in [&made, &taken] {
+            let arrived: u64 = state.nodes().filter_map(|node| state.log(&node.id)).map(|log| log.len).sum();
+            prop_assert_eq!(arrived, logs().iter().map(Vec::len).sum::<usize>() as u64, "every log is taken to its end");
+        }
+        prop_assert_eq!(made.height(), taken.height());
+        prop_assert_eq!(made.digest(), taken.digest());
+        prop_assert_eq!(made.members().collect::<Vec<_>>(), taken.members().collect::<Vec<_>>());
+        prop_assert_eq!(made.nodes().collect::<Vec<_>>(), taken.nodes().collect::<Vec<_>>());
+        prop_assert_eq!(made.packs().collect::<Vec<_>>(), taken.packs().collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn every_entry_has_one_encoding() {
+    for signed in logs().into_iter().flatten() {
+        let entry: v1::Entry = decode(&signed.entry).unwrap();
+        assert_eq!(bithealth_proto::encode(&entry), signed.entry);
+        let whole = bithealth_proto::encode(&signed);
+        assert_eq!(decode::<v1::SignedEntry>(&whole), Ok(signed));
+    }
+}

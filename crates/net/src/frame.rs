@@ -1,0 +1,286 @@
+//! Streams of frames: a u32 length, big endian, then one message.
+
+mod error;
+mod place;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use bithealth_proto::{Limited, decode_frame};
+use bithealth_types::NodeId;
+use bytes::Bytes;
+use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+
+pub use error::FrameError;
+pub(crate) use place::{Counted, Side};
+
+/// Bytes of the length in front of a message.
+const PREFIX_LEN: usize = 4;
+
+/// What is sent gathers up to here before it goes to the connection: a want and its neighbours then share packets,
+/// and a run of leaves goes out in one write.
+const WRITE_BUFFER_LEN: usize = 256 << 10;
+
+/// What is read ahead, so that small frames do not cost a read each.
+const READ_BUFFER_LEN: usize = 64 << 10;
+
+/// A message's rest of at least this many bytes is read straight into its own memory, past the read buffer.
+const DIRECT_READ_MIN: usize = 8 << 10;
+
+/// Memory set aside for a frame before its bytes arrive; a longer one grows as they do. So a peer cannot make us
+/// allocate by announcing. One chunk of 256 KiB with its proof fits.
+const FRAME_AHEAD_LEN: usize = 320 << 10;
+
+/// A stream to one peer, framed. [`Self::split`] lets both directions run at once.
+#[derive(Debug)]
+pub struct Stream {
+    reader: Reader,
+    writer: Writer,
+}
+
+/// The receiving half of a [`Stream`].
+#[derive(Debug)]
+pub struct Reader<R = ReadHalf<libp2p::Stream>> {
+    io: R,
+    owner: Arc<Counted>,
+    /// Bytes read ahead lie at `start..end`.
+    ahead: Box<[u8]>,
+    start: usize,
+    end: usize,
+    /// A frame whose end has not come, so that a cancelled `recv` loses nothing.
+    partial: Option<Partial>,
+}
+
+#[derive(Debug)]
+struct Partial {
+    len: usize,
+    bytes: Vec<u8>,
+    filled: usize,
+}
+
+/// The sending half of a [`Stream`].
+#[derive(Debug)]
+pub struct Writer<W = WriteHalf<libp2p::Stream>> {
+    io: W,
+    owner: Arc<Counted>,
+    buffer: Vec<u8>,
+    /// Bytes of `buffer` that the connection has taken.
+    written: usize,
+}
+
+impl Stream {
+    pub(crate) fn new(io: libp2p::Stream, place: Counted) -> Self {
+        let owner = Arc::new(place);
+        let (read, write) = io.split();
+        Self { reader: Reader::new(read, owner.clone()), writer: Writer::new(write, owner) }
+    }
+
+    /// Who is at the other end.
+    pub fn node(&self) -> NodeId {
+        self.reader.owner.peer.node
+    }
+
+    /// Both halves, each of which may live in a task of its own. The stream closes when both are gone.
+    pub fn split(self) -> (Reader, Writer) {
+        (self.reader, self.writer)
+    }
+
+    /// See [`Reader::recv`].
+    ///
+    /// # Errors
+    /// See [`Reader::recv`].
+    pub async fn recv<M: Limited>(&mut self) -> Result<Option<M>, FrameError> {
+        self.reader.recv().await
+    }
+
+    /// See [`Writer::send`].
+    ///
+    /// # Errors
+    /// See [`Writer::send`].
+    pub async fn send<M: Limited>(&mut self, message: &M) -> Result<(), FrameError> {
+        self.writer.send(message).await
+    }
+
+    /// See [`Writer::flush`].
+    ///
+    /// # Errors
+    /// See [`Writer::flush`].
+    pub async fn flush(&mut self) -> Result<(), FrameError> {
+        self.writer.flush().await
+    }
+
+    /// See [`Writer::close`].
+    ///
+    /// # Errors
+    /// See [`Writer::close`].
+    pub async fn close(&mut self) -> Result<(), FrameError> {
+        self.writer.close().await
+    }
+
+    /// Sends one message, flushes, and waits for the answer.
+    ///
+    /// # Errors
+    /// [`FrameError::Ended`] if the peer closes the stream instead; otherwise as [`Self::send`] and [`Self::recv`].
+    pub async fn ask<Q: Limited, A: Limited>(&mut self, question: &Q) -> Result<A, FrameError> {
+        self.send(question).await?;
+        self.flush().await?;
+        self.recv().await?.ok_or(FrameError::Ended { what: A::NAME })
+    }
+}
+
+impl<R: AsyncRead + Unpin> Reader<R> {
+    pub(crate) fn new(io: R, owner: Arc<Counted>) -> Self {
+        Self { io, owner, ahead: vec![0; READ_BUFFER_LEN].into(), start: 0, end: 0, partial: None }
+    }
+
+    /// The next message, or `None` where the peer closed its side between two of them. Its `bytes` fields share the
+    /// frame's memory, which holds nothing else.
+    ///
+    /// May be cancelled and called again: no byte is lost.
+    ///
+    /// # Errors
+    /// [`FrameError::TooLong`] before anything of the message is read; [`FrameError::Cut`] if the stream ends inside
+    /// one; [`FrameError::Malformed`] and [`FrameError::Io`].
+    pub async fn recv<M: Limited>(&mut self) -> Result<Option<M>, FrameError> {
+        let Some(frame) = self.frame(M::NAME, M::LEN_MAX).await? else { return Ok(None) };
+        Ok(Some(decode_frame(frame)?))
+    }
+
+    async fn frame(&mut self, what: &'static str, max: usize) -> Result<Option<Bytes>, FrameError> {
+        if self.partial.is_none() {
+            let Some(len) = self.prefix(what).await? else { return Ok(None) };
+            if len > max {
+                return Err(FrameError::TooLong { what, got: len, max });
+            }
+            self.start += PREFIX_LEN;
+            self.partial = Some(Partial { len, bytes: vec![0; len.min(FRAME_AHEAD_LEN)], filled: 0 });
+        }
+        while let Some(partial) = &self.partial
+            && partial.filled < partial.len
+        {
+            self.fill_partial(what).await?;
+        }
+        Ok(self.partial.take().map(|partial| partial.bytes.into()))
+    }
+
+    /// The length in front of the next frame, left where it is; `None` at the end of the stream.
+    async fn prefix(&mut self, what: &'static str) -> Result<Option<usize>, FrameError> {
+        loop {
+            let waiting = &self.ahead[self.start..self.end];
+            if let Some(prefix) = waiting.first_chunk::<PREFIX_LEN>() {
+                return Ok(Some(u32::from_be_bytes(*prefix) as usize));
+            }
+            let got = waiting.len();
+            if self.read_ahead().await? == 0 {
+                return if got == 0 { Ok(None) } else { Err(FrameError::Cut { what, got, due: PREFIX_LEN }) };
+            }
+        }
+    }
+
+    /// Moves at least one byte into the frame that is being read.
+    async fn fill_partial(&mut self, what: &'static str) -> Result<(), FrameError> {
+        let Some(partial) = &mut self.partial else { return Ok(()) };
+        if partial.filled == partial.bytes.len() {
+            let grown = (2 * partial.bytes.len()).min(partial.len);
+            partial.bytes.resize(grown, 0);
+        }
+        let rest = &mut partial.bytes[partial.filled..];
+        let ahead = &self.ahead[self.start..self.end];
+        if !ahead.is_empty() {
+            let count = rest.len().min(ahead.len());
+            rest[..count].copy_from_slice(&ahead[..count]);
+            self.start += count;
+            partial.filled += count;
+            return Ok(());
+        }
+        let count = if rest.len() >= DIRECT_READ_MIN {
+            let count = self.io.read(rest).await?;
+            self.owner.peer.bytes_in.fetch_add(count as u64, Relaxed);
+            partial.filled += count;
+            count
+        } else {
+            self.read_ahead().await?
+        };
+        match (&self.partial, count) {
+            (Some(partial), 0) => {
+                Err(FrameError::Cut { what, got: PREFIX_LEN + partial.filled, due: PREFIX_LEN + partial.len })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads whatever is there behind what was read ahead; 0 at the end of the stream.
+    async fn read_ahead(&mut self) -> io::Result<usize> {
+        if self.start > 0 {
+            self.ahead.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+        let count = self.io.read(&mut self.ahead[self.end..]).await?;
+        self.end += count;
+        self.owner.peer.bytes_in.fetch_add(count as u64, Relaxed);
+        Ok(count)
+    }
+}
+
+impl<W: AsyncWrite + Unpin> Writer<W> {
+    pub(crate) fn new(io: W, owner: Arc<Counted>) -> Self {
+        Self { io, owner, buffer: Vec::new(), written: 0 }
+    }
+
+    /// Writes a message, into the buffer at first: it leaves when 256 KiB have gathered or on [`Self::flush`]. A large
+    /// payload is copied once, into that buffer.
+    ///
+    /// A message is in the buffer before the first await, so a cancelled call has either not begun or is finished by the
+    /// next one.
+    ///
+    /// # Errors
+    /// [`FrameError::TooLong`], and nothing is written; [`FrameError::Io`].
+    pub async fn send<M: Limited>(&mut self, message: &M) -> Result<(), FrameError> {
+        let len = message.encoded_len();
+        if len > M::LEN_MAX {
+            return Err(FrameError::TooLong { what: M::NAME, got: len, max: M::LEN_MAX });
+        }
+        self.buffer.reserve(PREFIX_LEN + len);
+        self.buffer.extend((len as u32).to_be_bytes());
+        message.encode(&mut self.buffer).expect("a Vec grows as needed");
+        if self.buffer.len() - self.written >= WRITE_BUFFER_LEN { self.write_out().await } else { Ok(()) }
+    }
+
+    /// Sends what is in the buffer on its way.
+    ///
+    /// # Errors
+    /// [`FrameError::Io`].
+    pub async fn flush(&mut self) -> Result<(), FrameError> {
+        self.write_out().await?;
+        Ok(self.io.flush().await?)
+    }
+
+    /// Flushes, and tells the peer that nothing follows. It may go on sending.
+    ///
+    /// # Errors
+    /// [`FrameError::Io`].
+    pub async fn close(&mut self) -> Result<(), FrameError> {
+        self.write_out().await?;
+        Ok(self.io.close().await?)
+    }
+
+    async fn write_out(&mut self) -> Result<(), FrameError> {
+        while self.written < self.buffer.len() {
+            let count = self.io.write(&self.buffer[self.written..]).await?;
+            if count == 0 {
+                return Err(io::Error::from(io::ErrorKind::WriteZero).into());
+            }
+            self.written += count;
+            self.owner.peer.bytes_out.fetch_add(count as u64, Relaxed);
+        }
+        self.buffer.clear();
+        self.written = 0;
+        self.buffer.shrink_to(4 * WRITE_BUFFER_LEN); // one huge message must not hold its memory for good
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

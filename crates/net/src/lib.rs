@@ -1,0 +1,32 @@
+//! Peers, streams and gossip: the passage between bytes and messages, over one libp2p swarm.
+//!
+//! [`start`] gives a [`Net`], the handle that everybody clones, and [`Events`], which one driver reads. One task owns the
+//! swarm; handle and task talk over bounded channels, and nothing the other side does can block the task.
+//!
+//! There is no rule of the domain here. Who is a member is what the driver says with [`Net::admit`]: a connected peer
+//! that is not admitted can open [`Protocol::Hello`] and nothing else, takes no part in gossip or in the search for
+//! addresses, and is disconnected after [`Config::hello_timeout_ms`].
+
+mod behaviour;
+mod command;
+mod config;
+mod event;
+mod frame;
+mod gate;
+mod id;
+mod muxer;
+mod net;
+mod peers;
+mod redial;
+mod start;
+mod streams;
+mod task;
+
+pub use config::{Config, ConfigError};
+pub use event::{Event, Events, GossipId, Topic, Verdict};
+pub use frame::{FrameError, Reader, Stream, Writer};
+pub use id::{Keys, NotEd25519, node_id, peer_id};
+pub use net::{DialError, Net, OpenError, PublishError, Stopped, Tried};
+pub use peers::Traffic;
+pub use start::{StartError, start};
+pub use streams::Protocol;

@@ -1,0 +1,165 @@
+//! What handle, task, streams and gates know of each peer. Never locked across an await.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bithealth_types::NodeId;
+use libp2p::Multiaddr;
+
+/// Bytes that frames carried from and to one peer since this process first met it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Traffic {
+    /// The peer.
+    pub node: NodeId,
+    /// Bytes received.
+    pub bytes_in: u64,
+    /// Bytes sent.
+    pub bytes_out: u64,
+}
+
+/// One peer.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) node: NodeId,
+    /// May use all protocols.
+    pub(crate) admitted: AtomicBool,
+    /// Stays connected even when idle.
+    pub(crate) kept: AtomicBool,
+    pub(crate) connections: AtomicUsize,
+    /// Streams it opened to us.
+    pub(crate) inbound: AtomicUsize,
+    /// Streams we opened to it.
+    pub(crate) outbound: AtomicUsize,
+    pub(crate) bytes_in: AtomicU64,
+    pub(crate) bytes_out: AtomicU64,
+    addresses: Mutex<Vec<Multiaddr>>,
+}
+
+impl Peer {
+    pub(crate) fn new(node: NodeId) -> Self {
+        Self {
+            node,
+            admitted: AtomicBool::new(false),
+            kept: AtomicBool::new(false),
+            connections: AtomicUsize::new(0),
+            inbound: AtomicUsize::new(0),
+            outbound: AtomicUsize::new(0),
+            bytes_in: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
+            addresses: Mutex::new(Vec::new()),
+        }
+    }
+
+    pub(crate) fn addresses(&self) -> Vec<Multiaddr> {
+        lock(&self.addresses).clone()
+    }
+
+    /// Puts `addresses` in front of those known, and forgets what goes beyond `max`.
+    pub(crate) fn learn(&self, addresses: impl IntoIterator<Item = Multiaddr>, max: usize) {
+        let mut known = lock(&self.addresses);
+        let mut all: Vec<Multiaddr> = Vec::new();
+        for address in addresses.into_iter().chain(known.drain(..)) {
+            if all.len() < max && !all.contains(&address) {
+                all.push(address);
+            }
+        }
+        *known = all;
+    }
+}
+
+/// All peers that are connected, admitted or kept; and where we listen.
+#[derive(Debug, Default)]
+pub(crate) struct Peers {
+    map: Mutex<HashMap<NodeId, Arc<Peer>>>,
+    listening: Mutex<Vec<Multiaddr>>,
+}
+
+impl Peers {
+    pub(crate) fn get(&self, node: &NodeId) -> Option<Arc<Peer>> {
+        lock(&self.map).get(node).cloned()
+    }
+
+    pub(crate) fn get_or_add(&self, node: NodeId) -> Arc<Peer> {
+        lock(&self.map).entry(node).or_insert_with(|| Arc::new(Peer::new(node))).clone()
+    }
+
+    pub(crate) fn is_admitted(&self, node: &NodeId) -> bool {
+        self.get(node).is_some_and(|peer| peer.admitted.load(Relaxed))
+    }
+
+    pub(crate) fn is_connected(&self, node: &NodeId) -> bool {
+        self.get(node).is_some_and(|peer| peer.connections.load(Relaxed) > 0)
+    }
+
+    /// Forgets a peer that is neither connected nor admitted nor kept, so that strangers leave nothing behind.
+    pub(crate) fn forget_if_stranger(&self, node: &NodeId) {
+        let mut map = lock(&self.map);
+        let stranger = map.get(node).is_some_and(|peer| {
+            !peer.admitted.load(Relaxed) && !peer.kept.load(Relaxed) && peer.connections.load(Relaxed) == 0
+        });
+        if stranger {
+            map.remove(node);
+        }
+    }
+
+    pub(crate) fn connected(&self) -> Vec<NodeId> {
+        let map = lock(&self.map);
+        let mut nodes: Vec<NodeId> =
+            map.values().filter(|peer| peer.connections.load(Relaxed) > 0).map(|peer| peer.node).collect();
+        nodes.sort();
+        nodes
+    }
+
+    pub(crate) fn traffic(&self) -> Vec<Traffic> {
+        let map = lock(&self.map);
+        let mut traffic: Vec<Traffic> = map
+            .values()
+            .map(|peer| Traffic {
+                node: peer.node,
+                bytes_in: peer.bytes_in.load(Relaxed),
+                bytes_out: peer.bytes_out.load(Relaxed),
+            })
+            .collect();
+        traffic.sort_by_key(|one| one.node);
+        traffic
+    }
+
+    pub(crate) fn listening(&self) -> MutexGuard<'_, Vec<Multiaddr>> {
+        lock(&self.listening)
+    }
+}
+
+/// A panic while one of these locks was held leaves nothing half-done behind it: go on.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(port: u16) -> Multiaddr {
+        format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap()
+    }
+
+    #[test]
+    fn addresses_are_kept_newest_first_and_no_more_than_the_limit() {
+        let peer = Peer::new(NodeId([1; 32]));
+        peer.learn([address(1), address(2)], 3);
+        peer.learn([address(3), address(2), address(4)], 3);
+        assert_eq!(peer.addresses(), [address(3), address(2), address(4)]);
+    }
+
+    #[test]
+    fn a_stranger_is_forgotten_and_an_admitted_peer_is_not() {
+        let peers = Peers::default();
+        let (stranger, member) = (NodeId([1; 32]), NodeId([2; 32]));
+        peers.get_or_add(stranger);
+        peers.get_or_add(member).admitted.store(true, Relaxed);
+        peers.forget_if_stranger(&stranger);
+        peers.forget_if_stranger(&member);
+        assert!(peers.get(&stranger).is_none());
+        assert!(peers.is_admitted(&member));
+    }
+}

@@ -1,0 +1,7 @@
+//! Several swarms in one process, over real sockets on ports the system chooses.
+
+mod admission;
+mod dialling;
+mod gossip;
+mod streams;
+mod support;

@@ -1,0 +1,175 @@
+//! Why an operation failed.
+
+use std::io;
+use std::path::PathBuf;
+
+use bithealth_types::ByteLen;
+
+use crate::item::{BODY_LEN_MAX, Hex, KEY_LEN_MAX, Kind, META_LEN_MAX};
+
+/// Why a store did not open.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Another process has it open.
+    #[error("the store {path} is locked by {}; stop it or choose another folder", holder(.pid))]
+    Locked {
+        /// The process, if it wrote its id.
+        pid: Option<u32>,
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A newer program wrote it.
+    #[error("{path} has format {found}, this program knows up to {known}; use the newer program")]
+    NewerFormat {
+        /// The file that says so.
+        path: PathBuf,
+        /// The format it has.
+        found: u32,
+        /// The newest format known here.
+        known: u32,
+    },
+    /// A file could not be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Why a write was not taken, or not acknowledged.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// The key is empty or too long.
+    #[error("the key has {got} bytes, 1 to {KEY_LEN_MAX} are due")]
+    KeyLength {
+        /// Bytes that came.
+        got: usize,
+    },
+    /// The meta is too long.
+    #[error("the meta has {got} bytes, at most {META_LEN_MAX} are due")]
+    MetaLength {
+        /// Bytes that came.
+        got: usize,
+    },
+    /// The body is too long.
+    #[error("the body has {got} bytes, at most {BODY_LEN_MAX} are due")]
+    BodyLength {
+        /// Bytes that came.
+        got: u64,
+    },
+    /// There is no room. Reading goes on, and writing does once there is room again.
+    #[error("{path} is full: {} are needed and {} may be used; free some space or reserve less", ByteLen(*.need), ByteLen(*.free))]
+    Full {
+        /// The folder.
+        path: PathBuf,
+        /// Bytes the write needs.
+        need: u64,
+        /// Bytes that are free beyond the reserve.
+        free: u64,
+    },
+    /// A sync failed, and what it left in doubt cannot be read back to be written again. The store acknowledges nothing
+    /// more; reading goes on.
+    #[error("segment {segment}: a sync failed and what follows byte {durable} is lost; open the store again")]
+    Lost {
+        /// Number of the segment.
+        segment: u64,
+        /// Bytes of it that are durable.
+        durable: u64,
+    },
+    /// A file could not be read or written. A `put` was rolled back; a `sync` acknowledged nothing.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Why a read gave nothing.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// No such key.
+    #[error("there is no {kind} {}", Hex(.key))]
+    Absent {
+        /// The kind asked for.
+        kind: Kind,
+        /// The key asked for.
+        key: Vec<u8>,
+    },
+    /// The range does not lie in the body.
+    #[error("bytes {start}..{end} were asked for, the body has {len}")]
+    Range {
+        /// First byte asked for.
+        start: u64,
+        /// One past the last byte asked for.
+        end: u64,
+        /// Bytes of the body.
+        len: u64,
+    },
+    /// What is on disk does not verify. It stays there; put the item again to repair it.
+    #[error("{kind} {} is damaged at byte {offset} of segment {segment}; repair it from a peer", Hex(.key))]
+    Damaged {
+        /// The kind asked for.
+        kind: Kind,
+        /// The key asked for.
+        key: Vec<u8>,
+        /// Number of the segment.
+        segment: u64,
+        /// First byte in the segment of what does not verify.
+        offset: u64,
+    },
+    /// A file could not be read.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// An I/O error and the file it happened to; becomes the `Io` of the operation.
+#[derive(Debug)]
+pub(crate) struct Fault {
+    pub(crate) path: PathBuf,
+    pub(crate) source: io::Error,
+}
+
+/// Names the file an I/O error happened to.
+pub(crate) trait At<T> {
+    fn at(self, path: impl Into<PathBuf>) -> Result<T, Fault>;
+}
+
+impl<T> At<T> for io::Result<T> {
+    fn at(self, path: impl Into<PathBuf>) -> Result<T, Fault> {
+        self.map_err(|source| Fault { path: path.into(), source })
+    }
+}
+
+impl From<Fault> for OpenError {
+    fn from(Fault { path, source }: Fault) -> Self {
+        Self::Io { path, source }
+    }
+}
+
+impl From<Fault> for ReadError {
+    fn from(Fault { path, source }: Fault) -> Self {
+        Self::Io { path, source }
+    }
+}
+
+impl From<Fault> for WriteError {
+    fn from(Fault { path, source }: Fault) -> Self {
+        Self::Io { path, source }
+    }
+}
+
+fn holder(pid: &Option<u32>) -> String {
+    pid.map_or_else(|| "another process".into(), |pid| format!("process {pid}"))
+}

@@ -1,0 +1,283 @@
+//! The ledger in this node: entries and blocks on disk, the state they make in memory.
+//!
+//! The ledger's core decides what is valid; this driver stores it first and applies it then, so that after a restart the
+//! same state comes back from the same entries.
+
+use std::sync::{Arc, RwLock, RwLockReadGuard};
+
+use bithealth_consensus::{FounderRule, Rule};
+use bithealth_envelope::NodeKey;
+use bithealth_ledger::{BlockError, EntryError, Equivocation, GenesisError, State};
+use bithealth_proto::v1::entry::Operation;
+use bithealth_proto::{DecodeError, decode, encode, v1};
+use bithealth_store::{Kind, ReadError, Store, WriteError};
+use bithealth_types::{Digest, Height, NodeId, Sequence};
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use crate::vault::whole;
+
+/// The ledger of this node.
+pub struct Chain {
+    state: RwLock<State>,
+    store: Arc<Store>,
+    key: NodeKey,
+    rule: FounderRule,
+    changed: watch::Sender<u64>,
+}
+
+/// Why the ledger cannot be opened or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChainError {
+    /// The genesis is not one.
+    #[error("the genesis is false: {0}")]
+    Genesis(#[from] GenesisError),
+    /// The store cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The store takes nothing.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// An entry of ours was refused by our own rules.
+    #[error("the ledger refuses this: {0}")]
+    Refused(#[from] EntryError),
+    /// A stored entry or block is damaged.
+    #[error("a stored ledger entry is damaged: {0}")]
+    Damaged(#[from] DecodeError),
+}
+
+/// What became of an entry or block from a peer.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Received {
+    /// Valid and new: pass it on.
+    New,
+    /// Here already.
+    Known,
+    /// Something before it is missing here: ask for it.
+    Behind,
+    /// False: its sender is to blame.
+    False(String),
+}
+
+impl Chain {
+    /// Opens the ledger: replays what the store holds.
+    ///
+    /// # Errors
+    /// [`ChainError`] if the store cannot be read or the genesis is false.
+    pub fn open(genesis: v1::Genesis, store: Arc<Store>, key: NodeKey) -> Result<Self, ChainError> {
+        let mut state = State::from_genesis(genesis)?;
+        replay_entries(&mut state, &store)?;
+        replay_blocks(&mut state, &store)?;
+        Ok(Self { state: RwLock::new(state), store, key, rule: FounderRule, changed: watch::channel(0).0 })
+    }
+
+    /// The state; hold it briefly.
+    pub fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().expect("no holder panics")
+    }
+
+    /// Tells of every change of the state.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Appends an operation to our own log, durably, and returns it for the others. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`ChainError`] if the rules refuse it or the store takes nothing.
+    pub fn append(&self, time_ms: u64, operation: Operation) -> Result<v1::SignedEntry, ChainError> {
+        let mut state = self.state.write().expect("no holder panics");
+        let author = self.key.id();
+        let log = state.log(&author);
+        let entry = v1::Entry {
+            author: Bytes::copy_from_slice(author.as_bytes()),
+            sequence: log.map_or(0, |log| log.len),
+            previous: Bytes::copy_from_slice(log.map_or(Digest([0; 32]), |log| log.last).as_bytes()),
+            time_ms,
+            operation: Some(operation),
+        };
+        let signed = bithealth_ledger::sign(|message| self.key.sign(message), entry);
+        let checked = state.check_own(&signed)?;
+        let position = self.store.put(Kind::Entry, &entry_key(&author, checked.sequence()), &[], &[&encode(&signed)])?;
+        self.store.sync(position)?;
+        state.apply(checked);
+        drop(state);
+        self.notify();
+        Ok(signed)
+    }
+
+    /// Takes an entry from a peer.
+    ///
+    /// # Errors
+    /// [`WriteError`] if it is valid and the store does not take it.
+    pub fn receive_entry(&self, signed: &v1::SignedEntry) -> Result<Received, WriteError> {
+        let mut state = self.state.write().expect("no holder panics");
+        let checked = match state.check(signed) {
+            Ok(checked) => checked,
+            Err(EntryError::Known { .. }) => return Ok(Received::Known),
+            Err(error) if error.is_waiting() => return Ok(Received::Behind),
+            Err(error @ EntryError::Forked { author, sequence, .. }) => {
+                if let Ok(ours) = read_entry(&self.store, &author, Sequence(sequence))
+                    && let Ok(proof) = Equivocation::new(ours, signed.clone())
+                {
+                    state.freeze(proof);
+                }
+                return Ok(Received::False(error.to_string()));
+            }
+            Err(error) => return Ok(Received::False(error.to_string())),
+        };
+        let key = entry_key(&checked.author(), checked.sequence());
+        self.store.put(Kind::Entry, &key, &[], &[&encode(signed)])?;
+        state.apply(checked);
+        drop(state);
+        self.notify();
+        Ok(Received::New)
+    }
+
+    /// Takes a block from a peer.
+    ///
+    /// # Errors
+    /// [`WriteError`] if it is valid and the store does not take it.
+    pub fn receive_block(&self, block: &v1::Block) -> Result<Received, WriteError> {
+        let mut state = self.state.write().expect("no holder panics");
+        let checked = match state.check_block(block, |state, header, certificate| {
+            self.rule.verify(state, header, certificate).map_err(|error| error.to_string())
+        }) {
+            Ok(checked) => checked,
+            Err(BlockError::Known { .. }) => return Ok(Received::Known),
+            Err(BlockError::Missing { .. } | BlockError::Gap { .. }) => return Ok(Received::Behind),
+            Err(error) => return Ok(Received::False(error.to_string())),
+        };
+        let height = checked.height();
+        self.store.put(Kind::Block, &height.0.to_be_bytes(), &[], &[&encode(block)])?;
+        state.apply_block(checked);
+        drop(state);
+        self.notify();
+        Ok(Received::New)
+    }
+
+    /// Produces the next block, if it is ours to produce and there is something to order. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`WriteError`] if the store does not take it.
+    pub fn produce(&self, now_ms: u64) -> Result<Option<v1::Block>, WriteError> {
+        let mut state = self.state.write().expect("no holder panics");
+        let node = self.key.id();
+        if !self.rule.may_produce(&state, &node) {
+            return Ok(None);
+        }
+        let Some((header, frontier)) = state.next_header(&node, now_ms) else { return Ok(None) };
+        let certificate = self.rule.certify(&header, &node, &|message| self.key.sign(message));
+        let block = v1::Block { header: Some(header), certificate: Some(certificate), frontier };
+        let checked = state
+            .check_block(&block, |state, header, certificate| {
+                self.rule.verify(state, header, certificate).map_err(|error| error.to_string())
+            })
+            .expect("a block made from this state by this rule is valid");
+        let key = checked.height().0.to_be_bytes();
+        let position = self.store.put(Kind::Block, &key, &[], &[&encode(&block)])?;
+        self.store.sync(position)?;
+        state.apply_block(checked);
+        drop(state);
+        self.notify();
+        Ok(Some(block))
+    }
+
+    /// Up to `max` entries of `author`, from sequence `from` on.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the store cannot be read.
+    pub fn entries(&self, author: &NodeId, from: Sequence, max: u32) -> Result<Vec<v1::SignedEntry>, ChainError> {
+        let len = self.state().log(author).map_or(0, |log| log.len);
+        let range = from.0..len.min(from.0.saturating_add(u64::from(max)));
+        range.map(|sequence| read_entry(&self.store, author, Sequence(sequence))).collect()
+    }
+
+    /// Up to `max` blocks from height `from` on.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the store cannot be read.
+    pub fn blocks(&self, from: Height, max: u32) -> Result<Vec<v1::Block>, ChainError> {
+        let tip = self.state().height();
+        let range = from.0.max(1)..=tip.0.min(from.0.saturating_add(u64::from(max)));
+        range.map(|height| read_block(&self.store, Height(height))).collect()
+    }
+
+    /// Reads every entry and block back; how many of each are sound.
+    pub fn verify(&self) -> (u64, u64) {
+        let logs: Vec<(NodeId, u64)> = {
+            let state = self.state();
+            state.nodes().map(|node| (node.id, state.log(&node.id).map_or(0, |log| log.len))).collect()
+        };
+        let height = self.state().height().0;
+        let sound = |author: &NodeId, len: u64| {
+            (0..len).filter(|at| read_entry(&self.store, author, Sequence(*at)).is_ok()).count() as u64
+        };
+        let entries = logs.iter().map(|(author, len)| sound(author, *len)).sum();
+        let blocks = (1..=height).filter(|height| read_block(&self.store, Height(*height)).is_ok()).count() as u64;
+        (entries, blocks)
+    }
+
+    fn notify(&self) {
+        self.changed.send_modify(|count| *count += 1);
+    }
+}
+
+/// Entries may depend on entries of other authors (a node on its organisation's admission), so rounds go on until none
+/// brings anything new.
+fn replay_entries(state: &mut State, store: &Store) -> Result<(), ChainError> {
+    loop {
+        let authors: Vec<NodeId> = state.nodes().map(|node| node.id).collect();
+        let mut progress = false;
+        for author in authors {
+            loop {
+                let sequence = Sequence(state.log(&author).map_or(0, |log| log.len));
+                if !store.contains(Kind::Entry, &entry_key(&author, sequence))? {
+                    break;
+                }
+                match state.check(&read_entry(store, &author, sequence)?) {
+                    Ok(checked) => state.apply(checked),
+                    Err(_) => break, // waits for another author's entry, in a later round
+                };
+                progress = true;
+            }
+        }
+        if !progress {
+            return Ok(());
+        }
+    }
+}
+
+fn replay_blocks(state: &mut State, store: &Store) -> Result<(), ChainError> {
+    loop {
+        let height = Height(state.height().0 + 1);
+        if !store.contains(Kind::Block, &height.0.to_be_bytes())? {
+            return Ok(());
+        }
+        let block = read_block(store, height)?;
+        let rule = FounderRule;
+        let verify = |state: &State, header: &v1::Header, certificate: &v1::Certificate| {
+            rule.verify(state, header, certificate).map_err(|error| error.to_string())
+        };
+        match state.check_block(&block, verify) {
+            Ok(checked) => state.apply_block(checked),
+            Err(_) => return Ok(()), // its entries were lost with a power cut: peers have both
+        };
+    }
+}
+
+fn read_entry(store: &Store, author: &NodeId, sequence: Sequence) -> Result<v1::SignedEntry, ChainError> {
+    Ok(decode(&whole(store, Kind::Entry, &entry_key(author, sequence))?)?)
+}
+
+fn read_block(store: &Store, height: Height) -> Result<v1::Block, ChainError> {
+    Ok(decode(&whole(store, Kind::Block, &height.0.to_be_bytes())?)?)
+}
+
+fn entry_key(author: &NodeId, sequence: Sequence) -> [u8; 40] {
+    let mut key = [0; 40];
+    key[..32].copy_from_slice(author.as_bytes());
+    key[32..].copy_from_slice(&sequence.0.to_be_bytes());
+    key
+}

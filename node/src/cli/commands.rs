@@ -1,0 +1,184 @@
+//! The commands that make or run a node: the only calls of the runtime from the command line.
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+
+use bithealth_http::api::ExportFilter;
+use bithealth_types::ByteLen;
+use serde_json::json;
+use tokio::sync::oneshot;
+
+use super::args::{DemoArgs, InitArgs, JoinArgs, NodeArgs, RestoreArgs, SiteArgs};
+use super::exit::Exit;
+use super::failure::Failure;
+use super::show::{Show, plain};
+use super::{get, restore as restoring, secret};
+use crate::client::Client;
+use crate::config::Config;
+use crate::home::Home;
+use crate::keys::Unlocking;
+use crate::run::Ready;
+use crate::setup::{self, Founded, Site};
+
+/// What a node holds for others unless told otherwise.
+const CAPACITY_DEFAULT: ByteLen = ByteLen(100 << 30); // said in the help of --capacity
+
+/// What a person does after a node was set up.
+const AFTER_SETUP: &str =
+    "next: run it with `bithealth node`, print its recovery kit with `bithealth kit`, and lock that away";
+
+/// Runs `init`.
+pub(crate) async fn init(data_dir: &Path, args: InitArgs, show: Show) -> Result<Exit, Failure> {
+    let home = free_home(data_dir)?;
+    let unlocking = secret::new_unlock(&args.unlock)?;
+    let (site, config) = site(args.site, &unlocking);
+    let made = setup::init(&home, &args.network, &args.name, &site, &unlocking, &config).map_err(Failure::new)?;
+    show_founded(&made, show);
+    show.note(AFTER_SETUP);
+    Ok(Exit::Done)
+}
+
+/// Runs `join`.
+pub(crate) async fn join(data_dir: &Path, args: JoinArgs, show: Show) -> Result<Exit, Failure> {
+    let home = free_home(data_dir)?;
+    let unlocking = secret::new_unlock(&args.unlock)?;
+    let (site, config) = site(args.site, &unlocking);
+    let joined = setup::join(&home, &args.invite, &args.name, &site, &unlocking, &config).await;
+    show_founded(&joined.map_err(Failure::new)?, show);
+    show.note(AFTER_SETUP);
+    Ok(Exit::Done)
+}
+
+/// The data folder of a new node; refused before anything is asked if it is in use.
+fn free_home(data_dir: &Path) -> Result<Home, Failure> {
+    let home = Home::new(data_dir);
+    home.check_free().map_err(Failure::new)?;
+    Ok(home)
+}
+
+fn site(args: SiteArgs, unlocking: &Unlocking) -> (Site, Config) {
+    let mut config = Config::default();
+    if !args.listen.is_empty() {
+        config.listen = args.listen;
+    }
+    if let Unlocking::KeyFile(path) = unlocking {
+        // The node may be started from another folder.
+        config.key_file = Some(std::path::absolute(path).unwrap_or_else(|_| path.clone()));
+    }
+    let capacity = args.capacity.unwrap_or(CAPACITY_DEFAULT).0;
+    (Site { region: args.region, jurisdiction: args.jurisdiction, capacity }, config)
+}
+
+fn show_founded(made: &Founded, show: Show) {
+    let told = json!({
+        "node": made.node, "member": made.member, "organisation": made.organisation,
+        "network": made.network, "genesis": made.genesis, "data_dir": made.data_dir,
+    });
+    show.answer(&told, |_| {
+        let names = format!("{} in network {}", plain(&made.organisation), plain(&made.network));
+        format!("node {} of {names} is set up in {}", made.node.short(), made.data_dir.display())
+    });
+}
+
+/// Runs `node` until it is told to stop.
+pub(crate) async fn node(data_dir: PathBuf, args: NodeArgs, show: Show) -> Result<Exit, Failure> {
+    let home = Home::new(data_dir);
+    home.check_founded().map_err(Failure::new)?;
+    let config = home.config().map_err(Failure::new)?;
+    let unlocking = secret::unlock(&args.unlock, config.key_file.as_deref())?;
+    log();
+    let ready = move |ready: Ready| show_ready(&ready, show);
+    crate::run::node(&home, &unlocking, ready, stop_signal()?).await.map_err(Failure::new)?;
+    show.note("stopped");
+    Ok(Exit::Done)
+}
+
+fn show_ready(ready: &Ready, show: Show) {
+    let told = json!({
+        "ready": true, "node": ready.node, "member": ready.member, "organisation": ready.organisation,
+        "network": ready.network, "addresses": ready.addresses, "socket": ready.socket,
+    });
+    show.answer(&told, |_| {
+        let addresses = ready.addresses.iter().map(|address| format!("\n  listens on  {}", plain(address)));
+        format!(
+            "{} in network {}: the node is running\n  node        {}{}\n  asked on    {}\nCtrl-C stops it in order.",
+            plain(&ready.organisation),
+            plain(&ready.network),
+            ready.node,
+            addresses.collect::<String>(),
+            ready.socket.display()
+        )
+    });
+}
+
+/// Runs `restore`: sets up an empty folder from the kit, runs the node, and follows it until everything is back.
+pub(crate) async fn restore(data_dir: PathBuf, args: RestoreArgs, show: Show) -> Result<Exit, Failure> {
+    let home = free_home(&data_dir)?;
+    let kit = secret::secret_text(&args.kit)?;
+    let unlocking = secret::new_unlock(&args.unlock)?;
+    let (site, config) = site(args.site, &unlocking);
+    let made = setup::restore(&home, &kit, &site, &unlocking, &config).await.map_err(Failure::new)?;
+    show_founded(&made, show);
+    log();
+    let (is_ready, ready) = oneshot::channel();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let stopping = stop_signal()?;
+    let until = async {
+        tokio::select! {
+            Ok(()) = stopped => {}
+            () = stopping => {}
+        }
+    };
+    let tell = move |ready: Ready| drop(is_ready.send(ready));
+    let node = async { crate::run::node(&home, &unlocking, tell, until).await.map_err(Failure::new) };
+    let follow = async {
+        let Ok(ready) = ready.await else { return Ok(Exit::Failed) }; // the node's own error says why
+        let exit = follow(&Client::new(ready.socket.clone()), args.output.as_deref(), show).await;
+        if args.stay && exit.is_ok() {
+            show_ready(&ready, show); // only a signal stops it now
+        } else {
+            let _ = stop.send(()); // a node that stopped by itself says why
+        }
+        exit
+    };
+    let (node, exit) = tokio::join!(node, follow);
+    node?;
+    exit
+}
+
+async fn follow(client: &Client, output: Option<&Path>, show: Show) -> Result<Exit, Failure> {
+    let restored = restoring::watch(client, show).await?;
+    match output {
+        Some(folder) => Ok(restored.worse(get::get_many(client, &ExportFilter::default(), folder, show).await?)),
+        None => Ok(restored),
+    }
+}
+
+/// Runs `demo`.
+pub(crate) async fn demo(args: DemoArgs, show: Show) -> Result<Exit, Failure> {
+    let DemoArgs { regions, nodes_per_region, records, lose, keep } = args;
+    let args = crate::demo::DemoArgs { regions, nodes_per_region, records, lose, json: show.json, keep };
+    crate::demo::run(args).await.map_err(Failure::new)?;
+    Ok(Exit::Done)
+}
+
+/// The log of a node goes to the standard error, as much of it as `RUST_LOG` says.
+fn log() {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,bithealth=info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let _ = log.try_init(); // a test set up its own
+}
+
+/// Ends with Ctrl-C, or with what service managers send.
+fn stop_signal() -> Result<impl Future<Output = ()> + Send + 'static, Failure> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let listen = |kind| signal(kind).map_err(|error| Failure::io("signals cannot be listened to", error));
+    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}

@@ -1,0 +1,86 @@
+//! A file that appears whole or not at all.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Tells apart the half files of this process.
+static COUNT: AtomicU64 = AtomicU64::new(0);
+
+/// Written beside its place under another name, and moved there at the end. Dropped before that, it is removed.
+pub(crate) struct Target {
+    file: File,
+    half: PathBuf,
+    path: PathBuf,
+    finished: bool,
+}
+
+impl Target {
+    /// Begins a file whose place is `path`.
+    pub(crate) fn new(path: &Path) -> io::Result<Self> {
+        let index = COUNT.fetch_add(1, Ordering::Relaxed);
+        let half = path.with_file_name(format!(".bithealth-{}-{index}.part", std::process::id()));
+        let file = OpenOptions::new().write(true).create_new(true).open(&half)?;
+        Ok(Self { file, half, path: path.to_owned(), finished: false })
+    }
+
+    /// Appends.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)
+    }
+
+    /// Moves it to its place.
+    pub(crate) fn finish(mut self) -> io::Result<()> {
+        std::fs::rename(&self.half, &self.path)?;
+        self.finished = true;
+        Ok(())
+    }
+
+    /// Moves it to its place once its bytes are on the disk.
+    pub(crate) fn finish_durably(self) -> io::Result<()> {
+        self.file.sync_all()?;
+        self.finish()
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        if !self.finished {
+            let _ = std::fs::remove_file(&self.half); // what remains is hidden and named as a part
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &tempfile::TempDir) -> Vec<String> {
+        let list = std::fs::read_dir(folder.path()).unwrap();
+        list.map(|item| item.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_finished_file_stands_in_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        std::fs::write(&path, "old").unwrap();
+        let mut target = Target::new(&path).unwrap();
+        target.write(b"ne").unwrap();
+        target.write(b"w").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"old");
+        target.finish_durably().unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
+        assert_eq!(names(&folder), ["x"]);
+    }
+
+    #[test]
+    fn an_unfinished_file_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut target = Target::new(&folder.path().join("x")).unwrap();
+        target.write(b"half").unwrap();
+        drop(target);
+        assert!(names(&folder).is_empty());
+    }
+}

@@ -1,0 +1,228 @@
+//! `status`, `peers`, `invite`, `kit`, `stop`: short questions to the node.
+
+use std::fmt::Write;
+
+use bithealth_http::api::{InviteOptions, KeptPacks, NodeInfo, PeerInfo, Status};
+
+use super::args::{InviteArgs, KitArgs};
+use super::exit::Exit;
+use super::failure::Failure;
+use super::show::{Show, ago, count, counted, len, now_ms, plain, print_line, span, table};
+use crate::client::Client;
+use crate::keys::write_private;
+
+/// Runs `status`.
+pub(crate) async fn status(client: &Client, show: Show) -> Result<Exit, Failure> {
+    let status = client.status().await?;
+    show.answer(&status, |status| status_words(status, now_ms()));
+    Ok(Exit::Done)
+}
+
+fn status_words(status: &Status, now_ms: u64) -> String {
+    let mut text = String::new();
+    let mut line = |head: &str, words: String| {
+        writeln!(text, "{head:<10}  {}", plain(&words)).expect("a String takes every write");
+    };
+    let tip = match status.head_age_s {
+        Some(age) => format!("height {}, last block {} ago", count(status.height.0), span(age)),
+        None => "no block yet".to_owned(),
+    };
+    let (members, nodes) =
+        (counted(status.members.len() as u64, "organisation"), counted(status.nodes.len() as u64, "node"));
+    line("network", format!("{} ({members}, {nodes}; {tip})", status.network));
+    let place = format!("in {} ({})", status.region, status.jurisdiction);
+    line("this node", format!("{} of {}, {place}", status.node.short(), status.organisation));
+    let shared = status.records.saturating_sub(status.own_records);
+    let records = format!("{} of ours, {}", counted(status.own_records, "record"), len(status.bytes.records));
+    line("records", if shared == 0 { records } else { format!("{records}; {} shared with us", count(shared)) });
+    packs(&status.packs).into_iter().for_each(|(head, words)| line(head, words));
+    let held = format!("{} held for others of {}", len(status.bytes.held_for_others), len(status.bytes.capacity));
+    line("disk", format!("{} used, {} free; {held}", len(status.bytes.stored), len(status.bytes.disk_free)));
+    status.warnings.iter().for_each(|warning| line("warning", warning.clone()));
+    text.push('\n');
+    text + &nodes_table(&status.nodes, &status.node.to_string(), now_ms)
+}
+
+fn packs(packs: &KeptPacks) -> Vec<(&'static str, String)> {
+    let short: u64 = packs.short.iter().map(|held| held.packs).sum();
+    let summary = match (packs.local, short) {
+        (0, 0) if packs.replicated == 0 => "nothing put yet".to_owned(),
+        (0, 0) => format!("all {} replicated: each survives what its policy names", counted(packs.replicated, "pack")),
+        (local, short) => format!(
+            "{} replicated, {} only here so far, {} short of the policy",
+            counted(packs.replicated, "pack"),
+            count(local),
+            count(short)
+        ),
+    };
+    let reasons = packs.short.iter().map(|held| ("", format!("{}: {}", counted(held.packs, "pack"), held.reason)));
+    std::iter::once(("safety", summary)).chain(reasons).collect()
+}
+
+fn nodes_table(nodes: &[NodeInfo], this: &str, now_ms: u64) -> String {
+    let rows: Vec<_> = nodes
+        .iter()
+        .map(|node| {
+            let state = match (node.node.to_string() == this, node.retired, node.connected, node.last_heard_ms) {
+                (true, ..) => "this node".to_owned(),
+                (_, true, ..) => "retired".to_owned(),
+                (_, _, true, _) => "connected".to_owned(),
+                (.., Some(heard)) => format!("away, heard {}", ago(heard, now_ms)),
+                (.., None) => "away".to_owned(),
+            };
+            let site = [node.region.clone(), node.jurisdiction.clone(), len(node.capacity)];
+            [vec![node.node.short(), node.name.clone()], site.to_vec(), vec![state]].concat()
+        })
+        .collect();
+    table(&["NODE", "ORGANISATION", "REGION", "LAW", "OFFERS", "STATE"], &rows)
+}
+
+/// Runs `peers`.
+pub(crate) async fn peers(client: &Client, show: Show) -> Result<Exit, Failure> {
+    let peers = client.peers().await?;
+    if show.json {
+        peers.iter().for_each(|peer| show.event(peer));
+    } else if peers.is_empty() {
+        print_line("no peers connected");
+    } else {
+        print_line(peers_table(&peers, now_ms()).trim_end());
+    }
+    Ok(Exit::Done)
+}
+
+fn peers_table(peers: &[PeerInfo], now_ms: u64) -> String {
+    let rows: Vec<_> = peers
+        .iter()
+        .map(|peer| {
+            let round_trip = peer.round_trip_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms} ms"));
+            let since = ago(peer.connected_since_ms, now_ms);
+            let place = [peer.node.short(), peer.name.clone(), peer.region.clone(), peer.address.clone()];
+            [place.to_vec(), vec![since, round_trip, len(peer.bytes_in), len(peer.bytes_out)]].concat()
+        })
+        .collect();
+    table(&["NODE", "ORGANISATION", "REGION", "ADDRESS", "CONNECTED", "ROUND TRIP", "IN", "OUT"], &rows)
+}
+
+/// Runs `invite`.
+pub(crate) async fn invite(client: &Client, args: InviteArgs, show: Show) -> Result<Exit, Failure> {
+    let invite = client.invite(InviteOptions { ttl_s: args.expires.as_secs() }).await?;
+    show.answer(&invite, |invite| invite.text.clone());
+    show.note(format_args!("good for {}; the other side runs `bithealth join INVITE`", span(args.expires.as_secs())));
+    Ok(Exit::Done)
+}
+
+/// Runs `kit`.
+pub(crate) async fn kit(client: &Client, args: KitArgs, show: Show) -> Result<Exit, Failure> {
+    let kit = zeroize::Zeroizing::new(client.kit().await?);
+    match args.output {
+        Some(path) => {
+            write_private(&path, kit.as_bytes()).map_err(Failure::new)?;
+            show.answer(&serde_json::json!({ "path": path }), |_| format!("{}", path.display()));
+        }
+        None if show.json => show.event(&serde_json::json!({ "kit": kit.as_str() })),
+        None => print_line(kit.trim_end()),
+    }
+    show.note("whoever has this kit can read and restore everything of your organisation: print it, and lock it away");
+    Ok(Exit::Done)
+}
+
+/// Runs `stop`.
+pub(crate) async fn open_foreign(client: &Client, show: Show) -> Result<Exit, Failure> {
+    let answer = client.open_foreign().await?;
+    show.answer(&answer, |answer| format!("{} packs of others opened", answer.opened));
+    Ok(Exit::Done)
+}
+
+/// Runs `stop`.
+pub(crate) async fn stop(client: &Client, show: Show) -> Result<Exit, Failure> {
+    let answer = client.stop().await?;
+    show.answer(&answer, |_| "the node is stopping".to_owned());
+    Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bithealth_http::api::{Held, MemberInfo, StoredBytes};
+    use bithealth_types::{ByteLen, GenesisId, Height, MemberId, NodeId};
+
+    fn node(byte: u8, connected: bool, last_heard_ms: Option<u64>) -> NodeInfo {
+        NodeInfo {
+            node: NodeId([byte; 32]),
+            member: MemberId([9; 32]),
+            name: "Anna".into(),
+            region: "graz".into(),
+            jurisdiction: "AT".into(),
+            capacity: ByteLen(1 << 40),
+            connected,
+            retired: false,
+            in_block: true,
+            last_heard_ms,
+        }
+    }
+
+    fn status() -> Status {
+        Status {
+            node: NodeId([1; 32]),
+            member: MemberId([9; 32]),
+            organisation: "Anna".into(),
+            network: "north".into(),
+            genesis: GenesisId([0; 32]),
+            region: "graz".into(),
+            jurisdiction: "AT".into(),
+            height: Height(1200),
+            head_age_s: Some(4),
+            members: vec![MemberInfo { member: MemberId([9; 32]), name: "Anna".into(), nodes: 3, own: true }],
+            nodes: vec![node(1, true, None), node(2, true, None), node(3, false, Some(0)), node(4, false, None)],
+            packs: KeptPacks {
+                local: 1,
+                replicated: 7,
+                short: vec![Held { reason: "losing region graz would lose it".into(), packs: 2 }],
+            },
+            records: 25_000,
+            own_records: 20_000,
+            bytes: StoredBytes { records: ByteLen(3 << 29), ..StoredBytes::default() },
+            warnings: vec!["the disk is 91 % full".into()],
+        }
+    }
+
+    #[test]
+    fn status_says_what_is_safe_and_who_is_there() {
+        let words = status_words(&status(), 180_000);
+        for part in [
+            "north (1 organisation, 4 nodes; height 1,200, last block 4 s ago)",
+            "20,000 records of ours, 1.5 GiB; 5,000 shared with us",
+            "7 packs replicated, 1 only here so far, 2 short of the policy",
+            "2 packs: losing region graz would lose it",
+            "warning     the disk is 91 % full",
+            "01010101  Anna          graz    AT   1.0 TiB  this node",
+            "02020202  Anna          graz    AT   1.0 TiB  connected",
+            "away, heard 3 min ago",
+        ] {
+            assert!(words.contains(part), "{part:?} is not in\n{words}");
+        }
+    }
+
+    #[test]
+    fn status_says_so_when_all_is_well_or_empty() {
+        let words = |replicated| packs(&KeptPacks { local: 0, replicated, short: vec![] })[0].1.clone();
+        assert!(words(3).starts_with("all 3 packs replicated"));
+        assert_eq!(words(0), "nothing put yet");
+    }
+
+    #[test]
+    fn peers_are_a_table() {
+        let peer = PeerInfo {
+            node: NodeId([2; 32]),
+            name: "Anna".into(),
+            region: "graz".into(),
+            address: "/ip4/10.0.0.2/tcp/4401".into(),
+            connected_since_ms: 0,
+            round_trip_ms: Some(12),
+            bytes_in: ByteLen(1536),
+            bytes_out: ByteLen(0),
+        };
+        let words = peers_table(&[peer], 60_000);
+        assert!(words.contains("/ip4/10.0.0.2/tcp/4401  1 min ago  12 ms       1.5 KiB  0 B"), "{words}");
+    }
+}

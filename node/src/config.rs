@@ -1,0 +1,137 @@
+//! The configuration of a node: `config.toml` in its data directory. Unknown keys are refused.
+
+use std::path::{Path, PathBuf};
+
+use bithealth_placement::{Policy, Survive};
+use serde::{Deserialize, Serialize};
+
+/// What an operator may set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Multiaddresses to listen on.
+    pub listen: Vec<String>,
+    /// Peers to call first, as multiaddresses ending in `/p2p/…`.
+    pub contacts: Vec<String>,
+    /// The file that unlocks the keys; without it the node asks for the passphrase.
+    pub key_file: Option<PathBuf>,
+    /// What every pack must survive.
+    pub survive: SurviveConfig,
+    /// Jurisdictions whose nodes may hold our shards; empty: all.
+    pub keep_in: Vec<String>,
+    /// Fewer than k shards of a pack in any jurisdiction but our own.
+    pub no_single_state: bool,
+    /// How long small writes are gathered into one pack after they are durable here.
+    pub gather_ms: u64,
+    /// Bytes kept free on the disk: below it new writes are refused.
+    pub disk_reserve_bytes: u64,
+    /// How often the replication of packs that are not where they belong is tried again.
+    pub retry_ms: u64,
+}
+
+/// `survive = { regions, nodes }`: any such set may be lost at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SurviveConfig {
+    /// Whole regions.
+    pub regions: u32,
+    /// Nodes besides; organisations where there are enough of them.
+    pub nodes: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: vec!["/ip4/0.0.0.0/tcp/4401".into(), "/ip4/0.0.0.0/udp/4401/quic-v1".into()],
+            contacts: Vec::new(),
+            key_file: None,
+            survive: SurviveConfig { regions: 1, nodes: 1 },
+            keep_in: Vec::new(),
+            no_single_state: false,
+            gather_ms: 500,
+            disk_reserve_bytes: 64 << 20,
+            retry_ms: 2_000,
+        }
+    }
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The file is not a configuration.
+    #[error("{path} is not a configuration: {error}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What the parser says, with line and column.
+        error: toml::de::Error,
+    },
+}
+
+impl Config {
+    /// Reads `path`.
+    ///
+    /// # Errors
+    /// [`ConfigError`] if it cannot be read, does not parse, or has an unknown key.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text =
+            std::fs::read_to_string(path).map_err(|source| ConfigError::Io { path: path.to_owned(), source })?;
+        toml::from_str(&text).map_err(|error| ConfigError::Malformed { path: path.to_owned(), error })
+    }
+
+    /// Writes `path`.
+    ///
+    /// # Errors
+    /// [`ConfigError::Io`] if it cannot be written.
+    pub fn save(&self, path: &Path) -> Result<(), ConfigError> {
+        let text = toml::to_string_pretty(self).expect("a configuration has no maps with keys that are not text");
+        std::fs::write(path, text).map_err(|source| ConfigError::Io { path: path.to_owned(), source })
+    }
+
+    /// The policy of packs written from now on.
+    pub fn policy(&self) -> Policy {
+        Policy {
+            survive: Survive { regions: self.survive.regions, nodes: self.survive.nodes },
+            keep_in: self.keep_in.clone(),
+            no_single_state: self.no_single_state,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_saved_loads_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        let config = Config { keep_in: vec!["DE".into(), "FR".into()], gather_ms: 7, ..Config::default() };
+        config.save(&path).unwrap();
+        assert_eq!(Config::load(&path).unwrap(), config);
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        std::fs::write(&path, "gather_msec = 5\n").unwrap();
+        let error = Config::load(&path).unwrap_err().to_string();
+        assert!(error.contains("gather_msec"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let error = Config::load(Path::new("nowhere/config.toml")).unwrap_err().to_string();
+        assert!(error.starts_with("nowhere/config.toml: "), "{error}");
+    }
+}

@@ -1,0 +1,177 @@
+//! Small packs, kept as whole copies, become full coded ones: once enough of one kind are replicated, their records move
+//! into one pack. When that is replicated too, and not before, the small ones are retired and their copies dropped.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bithealth_pack::{OpenPack, RecordOpener, open_catalog};
+use bithealth_proto::v1::{self, CatalogRow, entry::Operation};
+use bithealth_types::{CODED_PACK_LEN_MIN, MemberId, PACK_LEN_MAX, PackId, ShardIndex};
+use bytes::Bytes;
+use tracing::{debug, warn};
+
+use crate::import::{Lane, new_salt};
+use crate::node::Node;
+use crate::replicate::{Progress, blocking, policy_message, policy_of};
+use crate::shelf::{Salt, Source};
+
+/// Small packs of one kind are gathered once they have this many bytes together, well past what is worth coding.
+const GATHERED_LEN_MIN: u64 = 4 * CODED_PACK_LEN_MIN as u64;
+/// How often small packs are looked through.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+
+/// A small pack that could move.
+struct Small {
+    salt: Salt,
+    len: u64,
+}
+
+/// Gathers small packs for as long as the node runs.
+pub async fn run(node: Arc<Node>) {
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    loop {
+        look.tick().await;
+        let worker = node.clone();
+        if let Err(error) = blocking(move || gather_small(&worker)).await {
+            warn!(%error, "small packs cannot be gathered");
+        }
+    }
+}
+
+/// Gathers the small packs of each lane that has enough of them. Blocks.
+fn gather_small(node: &Arc<Node>) -> anyhow::Result<()> {
+    for (lane, small) in small_packs(node)? {
+        if small.iter().map(|pack| pack.len).sum::<u64>() >= GATHERED_LEN_MIN {
+            gather(node, &lane.0, &small)?;
+        }
+    }
+    Ok(())
+}
+
+/// A lane with an order, to group by.
+#[derive(PartialEq, Eq)]
+struct Grouped(Lane);
+
+impl PartialOrd for Grouped {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Grouped {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        let key = |lane: &Lane| (lane.readers.clone(), bithealth_proto::encode(&policy_message(&lane.policy)));
+        key(&self.0).cmp(&key(&other.0))
+    }
+}
+
+fn small_packs(node: &Arc<Node>) -> anyhow::Result<BTreeMap<Grouped, Vec<Small>>> {
+    let mut lanes: BTreeMap<Grouped, Vec<Small>> = BTreeMap::new();
+    for salt in node.vault.salts()? {
+        let len = node.vault.pack_len(&salt)?;
+        if len >= CODED_PACK_LEN_MIN as u64 || node.replication.progress(&salt) != Some(Progress::Replicated) {
+            continue;
+        }
+        let beside = node.vault.stored_pack(&salt)?;
+        if beside.readers.len() != beside.wraps.len() {
+            continue; // restored: whom its wraps are for is known to them only
+        }
+        let readers = beside.readers.iter().filter_map(|id| MemberId::try_from(id.as_ref()).ok()).collect();
+        let lane = Lane { readers, policy: policy_of(beside.policy.as_ref()) };
+        lanes.entry(Grouped(lane)).or_default().push(Small { salt, len });
+    }
+    Ok(lanes)
+}
+
+fn gather(node: &Arc<Node>, lane: &Lane, small: &[Small]) -> anyhow::Result<()> {
+    let mut pack = OpenPack::new(new_salt());
+    let mut replaces = Vec::new();
+    for Small { salt, len } in small {
+        if pack.len() as u64 + len > PACK_LEN_MAX as u64 * 15 / 16 {
+            break;
+        }
+        if let Some(runs) = runs(node, salt)? {
+            for (row, run) in &runs {
+                pack.add_moved(row, run)?;
+            }
+            replaces.push(*salt);
+        }
+    }
+    if replaces.len() < 2 {
+        return Ok(());
+    }
+    let salt = *pack.salt();
+    let (closed, beside) = lane.close(node, pack, replaces.clone())?;
+    let position = node.vault.put_pack(&salt, &beside, &closed.bytes)?;
+    node.store.sync(position)?;
+    node.shelf.add(salt, Source::Own, &closed.rows);
+    node.replication.add(salt);
+    debug!(packs = replaces.len(), bytes = closed.bytes.len(), "small packs were gathered");
+    Ok(())
+}
+
+/// The records of a small pack, if each is one run.
+fn runs(node: &Node, salt: &Salt) -> anyhow::Result<Option<Vec<(CatalogRow, Bytes)>>> {
+    let bytes = node.vault.whole_pack(salt)?;
+    let rows = rows(node, salt)?;
+    let mut runs = Vec::with_capacity(rows.len());
+    for row in rows {
+        let run = bytes.slice(row.offset as usize..(row.offset + row.len) as usize);
+        let manifest = run.slice(run.len() - row.manifest_len as usize..);
+        if !RecordOpener::new(salt, &row, &manifest)?.is_one_run(salt, &row) {
+            return Ok(None);
+        }
+        runs.push((row, run));
+    }
+    Ok(Some(runs))
+}
+
+fn rows(node: &Node, salt: &Salt) -> anyhow::Result<Vec<CatalogRow>> {
+    let key = node.keys.organisation.catalog_key(salt);
+    Ok(open_catalog(&key, salt, &node.vault.catalog(salt)?)?.rows)
+}
+
+/// The pack `salt` is replicated: what it replaces is retired on the ledger, here, and at its holders.
+pub(crate) async fn retire_replaced(node: &Arc<Node>, salt: &Salt, id: &PackId) {
+    let replaced: Vec<Salt> = node
+        .vault
+        .stored_pack(salt)
+        .map(|beside| beside.replaces.iter().filter_map(|salt| salt.as_ref().try_into().ok()).collect())
+        .unwrap_or_default();
+    for old in replaced {
+        if let Err(error) = retire(node, &old, id).await {
+            warn!(%error, "a small pack that was gathered cannot be retired yet");
+        }
+    }
+}
+
+async fn retire(node: &Arc<Node>, old: &Salt, into: &PackId) -> anyhow::Result<()> {
+    let Some(old_id) = node.chain.state().pack_with_salt(old) else { return Ok(()) };
+    let holders = node.holders(&old_id);
+    let (worker, old, into) = (node.clone(), *old, *into);
+    blocking(move || {
+        let retired = worker.chain.state().pack(&old_id).is_some_and(|pack| pack.retired_into.is_some());
+        if !retired {
+            worker.append(Operation::RetirePack(v1::RetirePack {
+                pack: Bytes::copy_from_slice(old_id.as_bytes()),
+                replaced_by: Bytes::copy_from_slice(into.as_bytes()),
+            }))?;
+        }
+        if worker.shelf.has(&old) {
+            let rows = rows(&worker, &old)?;
+            worker.shelf.remove(&old, &rows);
+            worker.replication.remove(&old);
+            worker.vault.remove_pack(&old, Some(&old_id))?;
+        }
+        anyhow::Ok(())
+    })
+    .await?;
+    for (shard, holder) in holders {
+        if holder != node.id() && shard != ShardIndex(0) && node.answers(&holder) {
+            // One that is away drops its copy when it scrubs: the retirement is on the ledger.
+            let _ = node.links.drop_shard(holder, &old_id, shard).await;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,423 @@
+//! A put: bytes arrive, are cut, sealed on all cores, placed into packs, made durable, and then acknowledged.
+//!
+//! Three stages, joined by bounded channels: the reader cuts frames into chunks and hands them to workers; the placer
+//! takes what they sealed, in order, and fills packs; full packs go to the disk while the next one fills. Acknowledged is
+//! only what the store has synced. Small puts end in the pack that [`crate::gather`] keeps open for them.
+
+mod read;
+mod seal;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bithealth_grant::{OrganisationSealing, Readers, Sealing};
+use bithealth_http::api::{PutEvent, PutOptions, RecordState, Wait};
+use bithealth_http::{ByteStream, ErrorBody, ErrorCode, EventStream};
+use bithealth_pack::{ClosedPack, Draft, OpenPack, PlacedChunk, RecordError, RecordMeta, SealedChunk, plaintext_digest};
+use bithealth_placement::{Policy, Survive};
+use bithealth_proto::v1;
+use bithealth_store::WriteError;
+use bithealth_types::{ByteLen, CODED_PACK_LEN_MIN, MemberId};
+use bytes::Bytes;
+use futures::StreamExt;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::node::Node;
+use crate::replicate::{Progress, blocking, policy_message};
+use crate::shelf::{Salt, Source, record_id};
+pub use seal::Prepared;
+use seal::Step;
+
+/// Sealing jobs under way, each of at most 1 MiB of plaintext.
+const JOBS_MAX: usize = 6;
+/// Events waiting for a slow caller.
+const EVENTS_MAX: usize = 1024;
+
+/// Who may read the records of a put, and what they must survive: one kind of pack.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Lane {
+    /// Organisations besides our own.
+    pub readers: Vec<MemberId>,
+    /// The policy.
+    pub policy: Policy,
+}
+
+impl Lane {
+    /// What a put asks for.
+    ///
+    /// # Errors
+    /// [`ErrorCode::UnknownOrganisation`] if the network has none of that name or id.
+    pub fn of(node: &Node, options: &PutOptions) -> Result<Self, ErrorBody> {
+        let mut policy = node.config.policy();
+        if let Some(survive) = options.survive {
+            policy.survive = Survive { regions: survive.regions, nodes: survive.nodes };
+        }
+        if !options.keep_in.is_empty() {
+            policy.keep_in = options.keep_in.clone();
+        }
+        let state = node.chain.state();
+        let mut readers = Vec::new();
+        for name in &options.for_ {
+            let by_id = name.parse().ok().and_then(|id: MemberId| state.member(&id));
+            let member = by_id.or_else(|| state.member_named(name)).ok_or_else(|| {
+                ErrorBody::new(ErrorCode::UnknownOrganisation, format!("no organisation is called \"{name}\""))
+            })?;
+            if member.id != node.member() && !readers.contains(&member.id) {
+                readers.push(member.id);
+            }
+        }
+        readers.sort();
+        if readers.len() > bithealth_grant::READERS_MAX {
+            let message = format!("{} organisations are named, at most {} may be", readers.len(), bithealth_grant::READERS_MAX);
+            return Err(ErrorBody::new(ErrorCode::BadRequest, message));
+        }
+        Ok(Self { readers, policy })
+    }
+
+    /// Closes a pack and seals its catalog to its readers.
+    ///
+    /// # Errors
+    /// If a reader's public key is not one.
+    pub fn close(&self, node: &Node, pack: OpenPack, replaces: Vec<Salt>) -> anyhow::Result<(ClosedPack, v1::StoredPack)> {
+        let keys = {
+            let state = node.chain.state();
+            let key = |id: &MemberId| state.member(id).map(|member| (*id, member.recipient.to_vec()));
+            self.readers.iter().filter_map(key).collect()
+        };
+        let sealing = OrganisationSealing::new(&node.keys.organisation, Readers::new(keys)?);
+        let key = sealing.catalog_key(pack.salt());
+        let wraps = sealing.wraps(pack.salt(), &key)?;
+        let closed = pack.close(&key, |folder| node.shelf.head(folder));
+        let beside = v1::StoredPack {
+            catalog_len: closed.catalog_len,
+            heads_root: Bytes::copy_from_slice(closed.heads_root.as_bytes()),
+            wraps: wraps.into_iter().map(Bytes::from).collect(),
+            policy: Some(policy_message(&self.policy)),
+            replaces: replaces.iter().map(|salt| Bytes::copy_from_slice(salt)).collect(),
+            readers: self.readers.iter().map(|id| Bytes::copy_from_slice(id.as_bytes())).collect(),
+        };
+        Ok((closed, beside))
+    }
+}
+
+/// Takes the records in `body`.
+///
+/// # Errors
+/// [`ErrorBody`] if the options name what does not exist.
+pub fn put(node: Arc<Node>, options: PutOptions, body: ByteStream) -> Result<EventStream<PutEvent>, ErrorBody> {
+    let lane = Lane::of(&node, &options)?;
+    let (events, queue) = mpsc::channel(EVENTS_MAX);
+    let (steps, jobs) = mpsc::channel(JOBS_MAX);
+    tokio::spawn(read::read(node.clone(), body, steps, events.clone()));
+    tokio::spawn(Placer::new(node, lane, events).run(jobs, options.wait));
+    Ok(ReceiverStream::new(queue).boxed())
+}
+
+/// Fills packs with what was sealed, and acknowledges what is durable.
+struct Placer {
+    node: Arc<Node>,
+    lane: Lane,
+    events: mpsc::Sender<PutEvent>,
+    open: OpenPack,
+    /// Sealed records that are not in a pack yet: if the put ends with few of them, they are gathered with others.
+    tail: Vec<Prepared>,
+    tail_len: usize,
+    large: Option<Large>,
+    writing: Option<JoinHandle<Result<Written, WriteError>>>,
+    salts: Vec<Salt>,
+    done: Totals,
+}
+
+#[derive(Default)]
+struct Totals {
+    records: u64,
+    unchanged: u64,
+    failed: u64,
+    bytes: u64,
+    sealed_bytes: u64,
+    stopped: bool,
+}
+
+/// A record of several chunks on its way.
+struct Large {
+    draft: Draft,
+    chunks: Vec<PlacedChunk>,
+}
+
+/// A pack that is durable.
+struct Written {
+    salt: Salt,
+    len: u64,
+    rows: Vec<v1::CatalogRow>,
+}
+
+impl Placer {
+    fn new(node: Arc<Node>, lane: Lane, events: mpsc::Sender<PutEvent>) -> Self {
+        Self {
+            node,
+            lane,
+            events,
+            open: OpenPack::new(new_salt()),
+            tail: Vec::new(),
+            tail_len: 0,
+            large: None,
+            writing: None,
+            salts: Vec::new(),
+            done: Totals::default(),
+        }
+    }
+
+    async fn run(mut self, mut jobs: mpsc::Receiver<JoinHandle<Vec<Step>>>, wait: Wait) {
+        while let Some(job) = jobs.recv().await {
+            for step in job.await.expect("sealing does not panic") {
+                self.take(step).await;
+            }
+        }
+        self.finish().await;
+        let (state, why_not) = match wait {
+            Wait::Local => (RecordState::Local, Vec::new()),
+            Wait::Replicated { timeout_ms } => self.wait_replicated(Duration::from_millis(timeout_ms)).await,
+        };
+        let done = PutEvent::Done {
+            records: self.done.records,
+            unchanged: self.done.unchanged,
+            failed: self.done.failed,
+            bytes: ByteLen(self.done.bytes),
+            sealed_bytes: ByteLen(self.done.sealed_bytes),
+            state,
+            why_not,
+        };
+        self.tell(done).await;
+    }
+
+    async fn tell(&self, event: PutEvent) {
+        let _ = self.events.send(event).await; // the caller has gone; what it sent is kept all the same
+    }
+
+    async fn fail(&mut self, name: String, error: impl ToString) {
+        self.done.failed += 1;
+        self.tell(PutEvent::Failed { name, error: error.to_string() }).await;
+    }
+
+    async fn take(&mut self, step: Step) {
+        match step {
+            Step::Small(prepared) => self.on_small(prepared).await,
+            Step::Unchanged { name, record, bytes } => self.on_unchanged(name, record, bytes).await,
+            Step::Chunks { draft, chunks } => self.on_chunks(draft, chunks).await,
+            Step::End { draft, meta, .. } => self.on_end(draft, meta).await,
+            Step::Failed { name, error } => {
+                self.large = None; // chunks of it that were placed are dead space, named by no row
+                self.fail(name, error).await;
+            }
+        }
+    }
+
+    async fn on_unchanged(&mut self, name: String, record: bithealth_types::RecordId, bytes: u64) {
+        self.done.records += 1;
+        self.done.unchanged += 1;
+        self.done.bytes += bytes;
+        let event = PutEvent::Record {
+            name,
+            record,
+            bytes: ByteLen(bytes),
+            state: RecordState::Local,
+            unchanged: true,
+            patient: None,
+            warnings: Vec::new(),
+        };
+        self.tell(event).await;
+    }
+
+    async fn on_small(&mut self, prepared: Prepared) {
+        if self.done.stopped {
+            return self.fail(prepared.meta.name, "not tried: the store takes nothing").await;
+        }
+        if self.open.is_empty() && self.tail_len + prepared.chunk.bytes.len() < CODED_PACK_LEN_MIN {
+            self.tail_len += prepared.chunk.bytes.len();
+            self.tail.push(prepared);
+            return;
+        }
+        self.place_tail().await;
+        self.place(prepared).await;
+    }
+
+    async fn place_tail(&mut self) {
+        self.tail_len = 0;
+        for prepared in std::mem::take(&mut self.tail) {
+            self.place(prepared).await;
+        }
+    }
+
+    async fn place(&mut self, prepared: Prepared) {
+        let chunks = std::slice::from_ref(&prepared.chunk);
+        if !self.open.fits_record(chunks, &prepared.meta.media_type) {
+            self.close().await;
+        }
+        let name = prepared.meta.name.clone();
+        if let Err(error) = prepared.add_to(&mut self.open, self.node.id()) {
+            self.fail(name, error).await;
+        }
+    }
+
+    async fn on_chunks(&mut self, draft: Draft, chunks: Vec<SealedChunk>) {
+        if self.done.stopped {
+            return;
+        }
+        self.place_tail().await;
+        for chunk in chunks {
+            if !self.open.fits(chunk.bytes.len()) {
+                self.close().await;
+            }
+            let placed = self.open.add_chunk(&chunk).expect("a chunk fits into an empty pack");
+            let draft = draft.clone();
+            self.large.get_or_insert_with(|| Large { draft, chunks: Vec::new() }).chunks.push(placed);
+        }
+    }
+
+    async fn on_end(&mut self, draft: Draft, meta: RecordMeta) {
+        let Some(large) = self.large.take().filter(|large| large.draft.id() == draft.id() && !self.done.stopped) else {
+            return self.fail(meta.name, "not taken: the store takes nothing").await;
+        };
+        let digests: Vec<_> = large.chunks.iter().map(|chunk| chunk.digest).collect();
+        let tag = seal::content_tag(&self.node, &meta, &plaintext_digest(&digests));
+        let author = self.node.id();
+        let mut added = self.open.add_record(&large.draft, author, large.chunks.clone(), meta.clone(), tag);
+        if let Err(RecordError::Full(_)) = added {
+            self.close().await;
+            added = self.open.add_record(&large.draft, author, large.chunks, meta.clone(), tag);
+        }
+        if let Err(error) = added {
+            self.fail(meta.name, error).await;
+        }
+    }
+
+    /// The open pack goes to the disk; a fresh one takes its place.
+    async fn close(&mut self) {
+        let pack = std::mem::replace(&mut self.open, OpenPack::new(new_salt()));
+        self.await_write().await;
+        let (node, lane) = (self.node.clone(), self.lane.clone());
+        self.writing = Some(tokio::task::spawn_blocking(move || write(&node, &lane, pack)));
+    }
+
+    /// Waits until the pack being written is durable, and acknowledges its records.
+    async fn await_write(&mut self) {
+        let Some(writing) = self.writing.take() else { return };
+        match writing.await.expect("writing does not panic") {
+            Ok(written) => self.acknowledge(written).await,
+            Err(error) => {
+                self.done.stopped = true;
+                self.fail("(a pack of records)".to_owned(), error).await;
+            }
+        }
+    }
+
+    async fn acknowledge(&mut self, written: Written) {
+        self.salts.push(written.salt);
+        self.done.sealed_bytes += written.len;
+        self.acknowledge_rows(&written.rows).await;
+        self.node.replication.add(written.salt);
+    }
+
+    async fn acknowledge_rows(&mut self, rows: &[v1::CatalogRow]) {
+        for row in rows {
+            self.done.records += 1;
+            self.done.bytes += row.plaintext_len;
+            let event = PutEvent::Record {
+                name: row.name.clone(),
+                record: record_id(row).expect("our own rows have ids"),
+                bytes: ByteLen(row.plaintext_len),
+                state: RecordState::Local,
+                unchanged: false,
+                patient: Some(row.patient.clone()).filter(|patient| !patient.is_empty()),
+                warnings: Vec::new(),
+            };
+            self.tell(event).await;
+        }
+    }
+
+    async fn finish(&mut self) {
+        if !self.open.is_empty() {
+            self.place_tail().await;
+            self.close().await;
+        }
+        self.await_write().await;
+        if self.tail.is_empty() {
+            return;
+        }
+        let (node, lane, tail) = (self.node.clone(), self.lane.clone(), std::mem::take(&mut self.tail));
+        let names: Vec<String> = tail.iter().map(|prepared| prepared.meta.name.clone()).collect();
+        match blocking(move || node.gather.take(&node, &lane, tail)).await {
+            Ok(gathered) => {
+                self.salts.extend(gathered.salts);
+                self.done.sealed_bytes += gathered.sealed_bytes;
+                self.acknowledge_rows(&gathered.rows).await;
+            }
+            Err(error) => {
+                for name in names {
+                    self.fail(name, &error).await;
+                }
+            }
+        }
+    }
+
+    /// Waits until all packs of this put are where they belong, or the time is up.
+    async fn wait_replicated(&mut self, timeout: Duration) -> (RecordState, Vec<String>) {
+        let deadline = tokio::time::Instant::now() + timeout;
+        let mut changes = self.node.replication.watch();
+        let mut told = 0;
+        loop {
+            let progress: Vec<_> = self.salts.iter().map(|salt| self.node.replication.progress(salt)).collect();
+            let replicated = progress.iter().filter(|it| matches!(it, Some(Progress::Replicated))).count();
+            if replicated == progress.len() {
+                return (RecordState::Replicated, Vec::new());
+            }
+            if replicated != told {
+                told = replicated;
+                let event = PutEvent::Progress {
+                    bytes: ByteLen(self.done.bytes),
+                    records: self.done.records,
+                    packs_replicated: replicated as u64,
+                    packs: self.salts.len() as u64,
+                };
+                self.tell(event).await;
+            }
+            if tokio::time::timeout_at(deadline, changes.changed()).await.is_err() {
+                return (RecordState::Local, reasons(&progress));
+            }
+        }
+    }
+}
+
+/// Why packs are not replicated, each reason once.
+fn reasons(progress: &[Option<Progress>]) -> Vec<String> {
+    let mut reasons: Vec<String> = Vec::new();
+    for progress in progress {
+        let reason = match progress {
+            Some(Progress::Replicated) => continue,
+            Some(Progress::Local(Some(why))) => why.clone(),
+            Some(Progress::Local(None)) | None => "its shards are still on their way".to_owned(),
+        };
+        if !reasons.contains(&reason) {
+            reasons.push(reason);
+        }
+    }
+    reasons
+}
+
+/// Closes a pack and makes it durable. Blocks.
+fn write(node: &Node, lane: &Lane, pack: OpenPack) -> Result<Written, WriteError> {
+    let (closed, beside) = lane.close(node, pack, Vec::new()).expect("members have valid keys: the ledger checked them");
+    let position = node.vault.put_pack(&closed.salt, &beside, &closed.bytes)?;
+    node.store.sync(position)?;
+    node.shelf.add(closed.salt, Source::Own, &closed.rows);
+    Ok(Written { salt: closed.salt, len: closed.bytes.len() as u64, rows: closed.rows })
+}
+
+/// A new pack's name.
+pub(crate) fn new_salt() -> Salt {
+    let mut salt = [0; 32];
+    getrandom::fill(&mut salt).expect("the system's random source answers");
+    salt
+}

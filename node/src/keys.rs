@@ -1,0 +1,217 @@
+//! The keys of a node at rest: `keys.bin`, sealed under a passphrase or a key file.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use bithealth_envelope::{AtRestError, NodeKey, OrganisationKeys, OrganisationSecret, SealAtRestError, Sealed, Unlock};
+use bithealth_proto::{DecodeError, decode, encode, v1};
+use bytes::Bytes;
+use zeroize::Zeroizing;
+
+/// Bytes of a key file that the command line makes.
+const KEY_FILE_LEN: usize = 32;
+/// More is not read from a key file.
+const KEY_FILE_LEN_MAX: u64 = 64 << 10;
+
+/// What opens the keys of a node.
+#[derive(Clone)]
+pub enum Unlocking {
+    /// Something a person knows.
+    Passphrase(Zeroizing<String>),
+    /// A file that stands elsewhere than the data directory.
+    KeyFile(PathBuf),
+}
+
+/// The keys a running node holds.
+pub struct NodeKeys {
+    /// Signs the author log and names the node in the network.
+    pub node: NodeKey,
+    /// The organisation's keys.
+    pub organisation: OrganisationKeys,
+    /// What the organisation's keys are derived from, and the kit holds.
+    pub secret: OrganisationSecret,
+}
+
+/// Why keys cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeysError {
+    /// A file cannot be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The file holds no sealed keys.
+    #[error("{path} is damaged: {error}")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: DecodeError,
+    },
+    /// The passphrase or key file does not open them.
+    #[error("{path}: {error}")]
+    Locked {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        error: AtRestError,
+    },
+    /// The passphrase or key file is too weak to seal keys with.
+    #[error("{0}")]
+    Weak(#[from] SealAtRestError),
+    /// A key file of no bytes opens nothing.
+    #[error("the key file {path} is empty")]
+    EmptyKeyFile {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl NodeKeys {
+    /// New keys of a node of the organisation that `secret` makes.
+    pub fn new(secret: OrganisationSecret) -> Self {
+        Self { node: NodeKey::random(), organisation: OrganisationKeys::derive(&secret), secret }
+    }
+
+    /// Writes them sealed, readable by this user only.
+    ///
+    /// # Errors
+    /// [`KeysError::Io`] if `path` or the key file cannot be used.
+    pub fn save(&self, path: &Path, unlocking: &Unlocking) -> Result<(), KeysError> {
+        let keys = v1::Keys {
+            node_seed: Bytes::copy_from_slice(&self.node.seed()[..]),
+            organisation_secret: Bytes::copy_from_slice(&self.secret.expose()[..]),
+        };
+        let plaintext = Zeroizing::new(encode(&keys));
+        let sealed = with_unlock(unlocking, |unlock| bithealth_envelope::seal_at_rest(&plaintext, unlock))??;
+        let message = v1::SealedKeys {
+            version: 1,
+            salt: Bytes::copy_from_slice(&sealed.salt),
+            memory_kib: sealed.memory_kib,
+            passes: sealed.passes,
+            sealed: sealed.bytes.into(),
+        };
+        write_private(path, &encode(&message))
+    }
+
+    /// Reads and opens them.
+    ///
+    /// # Errors
+    /// [`KeysError`]: the file is missing or damaged, or `unlocking` does not open it.
+    pub fn load(path: &Path, unlocking: &Unlocking) -> Result<Self, KeysError> {
+        let bytes = fs::read(path).map_err(|source| KeysError::Io { path: path.to_owned(), source })?;
+        let damaged = |error| KeysError::Damaged { path: path.to_owned(), error };
+        let message: v1::SealedKeys = decode(&bytes).map_err(damaged)?;
+        let sealed = Sealed {
+            salt: message.salt.as_ref().try_into().unwrap_or_default(),
+            memory_kib: message.memory_kib,
+            passes: message.passes,
+            bytes: message.sealed.to_vec(),
+        };
+        let plaintext = with_unlock(unlocking, |unlock| bithealth_envelope::open_at_rest(&sealed, unlock))?
+            .map_err(|error| KeysError::Locked { path: path.to_owned(), error })?;
+        let keys: v1::Keys = decode(&plaintext).map_err(damaged)?;
+        let seed = keys.node_seed.as_ref().try_into().expect("we sealed 32 bytes, and they opened");
+        let secret = keys.organisation_secret.as_ref().try_into().expect("we sealed 32 bytes, and they opened");
+        let secret = OrganisationSecret::from_bytes(secret);
+        Ok(Self { node: NodeKey::from_seed(seed), organisation: OrganisationKeys::derive(&secret), secret })
+    }
+}
+
+/// Makes a key file of random bytes where there is none.
+///
+/// # Errors
+/// [`KeysError::Io`] if it cannot be written.
+pub fn ensure_key_file(path: &Path) -> Result<(), KeysError> {
+    if path.exists() {
+        return Ok(());
+    }
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(|source| KeysError::Io { path: folder.to_owned(), source })?;
+    }
+    let mut key = Zeroizing::new([0; KEY_FILE_LEN]);
+    getrandom::fill(&mut key[..]).expect("the system's random source answers");
+    write_private(path, &key[..])
+}
+
+/// Writes a file that only this user can read, durably.
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), KeysError> {
+    let io = |source| KeysError::Io { path: path.to_owned(), source };
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(io)?;
+    file.write_all(bytes).map_err(io)?;
+    file.sync_all().map_err(io)
+}
+
+fn with_unlock<T>(unlocking: &Unlocking, use_it: impl FnOnce(Unlock<'_>) -> T) -> Result<T, KeysError> {
+    match unlocking {
+        Unlocking::Passphrase(passphrase) => Ok(use_it(Unlock::Passphrase(passphrase))),
+        Unlocking::KeyFile(path) => {
+            let io = |source| KeysError::Io { path: path.clone(), source };
+            let len = fs::metadata(path).map_err(io)?.len();
+            if len == 0 {
+                return Err(KeysError::EmptyKeyFile { path: path.clone() });
+            }
+            let mut key = Zeroizing::new(Vec::new());
+            std::io::Read::read_to_end(
+                &mut std::io::Read::take(fs::File::open(path).map_err(io)?, KEY_FILE_LEN_MAX),
+                &mut key,
+            )
+            .map_err(io)?;
+            Ok(use_it(Unlock::KeyFile(&key)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_come_back_with_the_key_file_and_with_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, key_file) = (folder.path().join("keys.bin"), folder.path().join("elsewhere/key"));
+        ensure_key_file(&key_file).unwrap();
+        let keys = NodeKeys::new(OrganisationSecret::random());
+        keys.save(&path, &Unlocking::KeyFile(key_file.clone())).unwrap();
+
+        let again = NodeKeys::load(&path, &Unlocking::KeyFile(key_file.clone())).unwrap();
+        assert_eq!(again.node.id(), keys.node.id());
+        assert_eq!(again.organisation.member(), keys.organisation.member());
+
+        let other = folder.path().join("other");
+        ensure_key_file(&other).unwrap();
+        assert!(matches!(NodeKeys::load(&path, &Unlocking::KeyFile(other)), Err(KeysError::Locked { .. })));
+        let passphrase = Unlocking::Passphrase("a guess".to_owned().into());
+        assert!(matches!(NodeKeys::load(&path, &passphrase), Err(KeysError::Locked { .. })));
+    }
+
+    #[test]
+    fn keys_are_never_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys.bin");
+        let unlocking = Unlocking::KeyFile(folder.path().join("key"));
+        ensure_key_file(&folder.path().join("key")).unwrap();
+        let keys = NodeKeys::new(OrganisationSecret::random());
+        keys.save(&path, &unlocking).unwrap();
+        assert!(matches!(keys.save(&path, &unlocking), Err(KeysError::Io { .. })));
+    }
+
+    #[test]
+    fn an_empty_key_file_and_damaged_keys_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, key_file) = (folder.path().join("keys.bin"), folder.path().join("key"));
+        fs::write(&path, b"\xff\xff").unwrap();
+        fs::write(&key_file, b"").unwrap();
+        let unlocking = Unlocking::KeyFile(key_file.clone());
+        assert!(matches!(NodeKeys::load(&path, &unlocking), Err(KeysError::Damaged { .. })));
+        let keys = NodeKeys::new(OrganisationSecret::random());
+        let error = keys.save(&folder.path().join("new"), &unlocking).unwrap_err();
+        assert!(matches!(error, KeysError::EmptyKeyFile { .. }));
+    }
+}

@@ -1,0 +1,317 @@
+//! Our side of the exchange: one long-lived substream to each provider, asks and answers pipelined on it.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use bithealth_net::{Net, OpenError, Protocol, Reader, Writer};
+use bithealth_proto::v1::{self, exchange_ask::Ask, exchange_tell::Tell};
+use bithealth_types::{LEAF_LEN, LeafIndex, NodeId, PackId, ShardIndex};
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+
+/// Asks waiting to be written to one peer: more callers than this wait for the stream.
+const ASKS_QUEUED_MAX: usize = 32;
+/// Leaves in one frame of a pushed shard: 256 KiB, past which frames get no faster.
+const PUSH_LEAVES: usize = 16;
+
+/// Streams to providers, opened when first used.
+pub struct Links {
+    net: Net,
+    links: Mutex<HashMap<NodeId, Arc<tokio::sync::Mutex<Option<Arc<Link>>>>>>,
+}
+
+/// Why a provider gave no answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LinkError {
+    /// No stream to it.
+    #[error("node {node} cannot be reached: {error}", node = node.short())]
+    Open {
+        /// The provider.
+        node: NodeId,
+        /// Why not.
+        error: OpenError,
+    },
+    /// The stream ended before the answer.
+    #[error("the connection to node {} was lost", node.short())]
+    Lost {
+        /// The provider.
+        node: NodeId,
+    },
+    /// It answered something else than was asked.
+    #[error("node {} answered something that was not asked", node.short())]
+    Unexpected {
+        /// The provider.
+        node: NodeId,
+    },
+    /// It will not hold a shard.
+    #[error("node {} does not take the shard: {detail}", node.short())]
+    Refused {
+        /// The provider.
+        node: NodeId,
+        /// Its reason.
+        why: v1::StoreRefusal,
+        /// For people.
+        detail: String,
+    },
+}
+
+/// What came for a want.
+#[derive(Debug)]
+pub enum Wanted {
+    /// The leaves, to be verified.
+    Leaves(v1::Leaves),
+    /// The provider does not have them.
+    Missing,
+}
+
+/// The stream to one provider.
+struct Link {
+    node: NodeId,
+    asks: mpsc::Sender<v1::ExchangeAsk>,
+    pending: Arc<Mutex<Pending>>,
+    next_id: AtomicU64,
+}
+
+#[derive(Default)]
+struct Pending {
+    closed: bool,
+    answers: HashMap<Key, oneshot::Sender<Tell>>,
+}
+
+/// What an answer names: the id of an ask, or the pack of a have query.
+#[derive(PartialEq, Eq, Hash)]
+enum Key {
+    Id(u64),
+    Pack(Bytes),
+}
+
+impl Links {
+    /// No streams yet.
+    pub fn new(net: Net) -> Self {
+        Self { net, links: Mutex::default() }
+    }
+
+    /// Which shards of `pack` does `node` hold?
+    ///
+    /// # Errors
+    /// [`LinkError`] if it gives no answer.
+    pub async fn have(&self, node: NodeId, pack: &PackId) -> Result<Vec<ShardIndex>, LinkError> {
+        let link = self.link(node).await?;
+        let pack = Bytes::copy_from_slice(pack.as_bytes());
+        let ask = Ask::Have(v1::HaveQuery { pack: pack.clone() });
+        match link.request(Key::Pack(pack), [ask]).await? {
+            Tell::Have(have) => Ok(set_bits(&have.shards)),
+            _ => Err(LinkError::Unexpected { node }),
+        }
+    }
+
+    /// Asks `node` for a run of leaves.
+    ///
+    /// # Errors
+    /// [`LinkError`] if it gives no answer.
+    pub async fn want(
+        &self,
+        node: NodeId,
+        pack: &PackId,
+        shard: ShardIndex,
+        leaf: LeafIndex,
+        count: u32,
+    ) -> Result<Wanted, LinkError> {
+        let link = self.link(node).await?;
+        let id = link.id();
+        let pack = Bytes::copy_from_slice(pack.as_bytes());
+        let ask = Ask::Want(v1::Want { id, pack, shard: shard.0.into(), leaf: leaf.0, count });
+        let cancel = CancelOnDrop { link: &link, id: Some(id) };
+        let tell = link.request(Key::Id(id), [ask]).await?;
+        cancel.disarm();
+        match tell {
+            Tell::Leaves(leaves) => Ok(Wanted::Leaves(leaves)),
+            Tell::Missing(_) => Ok(Wanted::Missing),
+            _ => Err(LinkError::Unexpected { node }),
+        }
+    }
+
+    /// Gives a shard to `node` and waits until it is durable there.
+    ///
+    /// # Errors
+    /// [`LinkError`] if it does not take it or gives no answer.
+    pub async fn store(
+        &self,
+        node: NodeId,
+        pack: &v1::PackDescriptor,
+        shard: ShardIndex,
+        author: &NodeId,
+        bytes: Bytes,
+    ) -> Result<(), LinkError> {
+        let link = self.link(node).await?;
+        let id = link.id();
+        let author = Bytes::copy_from_slice(author.as_bytes());
+        let head = Ask::Store(v1::StoreShard { id, pack: Some(pack.clone()), shard: shard.0.into(), author });
+        let run_len = PUSH_LEAVES * LEAF_LEN;
+        let runs = (0..bytes.len()).step_by(run_len).map(|at| {
+            let data = bytes.slice(at..bytes.len().min(at + run_len));
+            Ask::Leaves(v1::ShardLeaves { id, data })
+        });
+        match link.request(Key::Id(id), std::iter::once(head).chain(runs)).await? {
+            Tell::Stored(_) => Ok(()),
+            Tell::Refused(refused) => {
+                Err(LinkError::Refused { node, why: refused.why(), detail: refused.detail.clone() })
+            }
+            _ => Err(LinkError::Unexpected { node }),
+        }
+    }
+
+    /// Tells `node` that we no longer need it to hold a shard. It answers nothing.
+    pub async fn drop_shard(&self, node: NodeId, pack: &PackId, shard: ShardIndex) -> Result<(), LinkError> {
+        let link = self.link(node).await?;
+        let pack = Bytes::copy_from_slice(pack.as_bytes());
+        link.send(Ask::Drop(v1::DropShard { pack, shard: shard.0.into() })).await
+    }
+
+    async fn link(&self, node: NodeId) -> Result<Arc<Link>, LinkError> {
+        let place = self.links.lock().expect("no holder panics").entry(node).or_default().clone();
+        let mut place = place.lock().await;
+        if let Some(link) = place.as_ref().filter(|link| !link.is_closed()) {
+            return Ok(link.clone());
+        }
+        let stream = self.net.open(node, Protocol::Exchange).await.map_err(|error| LinkError::Open { node, error })?;
+        let link = Arc::new(Link::start(node, stream.split()));
+        *place = Some(link.clone());
+        Ok(link)
+    }
+}
+
+impl Link {
+    fn start(node: NodeId, (reader, writer): (Reader, Writer)) -> Self {
+        let (asks, queue) = mpsc::channel(ASKS_QUEUED_MAX);
+        let pending = Arc::new(Mutex::new(Pending::default()));
+        tokio::spawn(write_asks(writer, queue, pending.clone()));
+        tokio::spawn(read_tells(reader, pending.clone()));
+        Self { node, asks, pending, next_id: AtomicU64::new(0) }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.asks.is_closed() || self.pending.lock().expect("no holder panics").closed
+    }
+
+    fn id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    async fn send(&self, ask: Ask) -> Result<(), LinkError> {
+        let ask = v1::ExchangeAsk { ask: Some(ask) };
+        self.asks.send(ask).await.map_err(|_| LinkError::Lost { node: self.node })
+    }
+
+    async fn request(&self, key: Key, asks: impl IntoIterator<Item = Ask>) -> Result<Tell, LinkError> {
+        let (sender, mut answer) = oneshot::channel();
+        {
+            let mut pending = self.pending.lock().expect("no holder panics");
+            if pending.closed {
+                return Err(LinkError::Lost { node: self.node });
+            }
+            pending.answers.insert(key, sender);
+        }
+        for ask in asks {
+            // A refusal may come before the last of the asks is written.
+            tokio::select! {
+                biased;
+                tell = &mut answer => return tell.map_err(|_| LinkError::Lost { node: self.node }),
+                sent = self.send(ask) => sent?,
+            }
+        }
+        answer.await.map_err(|_| LinkError::Lost { node: self.node })
+    }
+}
+
+/// Takes a want back when its future is dropped: somebody else was faster.
+struct CancelOnDrop<'a> {
+    link: &'a Link,
+    id: Option<u64>,
+}
+
+impl CancelOnDrop<'_> {
+    fn disarm(mut self) {
+        self.id = None;
+    }
+}
+
+impl Drop for CancelOnDrop<'_> {
+    fn drop(&mut self) {
+        let Some(id) = self.id else { return };
+        self.link.pending.lock().expect("no holder panics").answers.remove(&Key::Id(id));
+        // With a full queue the cancel is not sent: the answer then comes in vain, and is dropped.
+        let _ = self.link.asks.try_send(v1::ExchangeAsk { ask: Some(Ask::Cancel(v1::Cancel { id })) });
+    }
+}
+
+async fn write_asks(mut writer: Writer, mut queue: mpsc::Receiver<v1::ExchangeAsk>, pending: Arc<Mutex<Pending>>) {
+    while let Some(ask) = queue.recv().await {
+        let mut written = writer.send(&ask).await;
+        while let (Ok(()), Ok(ask)) = (&written, queue.try_recv()) {
+            written = writer.send(&ask).await;
+        }
+        if written.is_err() || writer.flush().await.is_err() {
+            break;
+        }
+    }
+    queue.close();
+    close(&pending);
+}
+
+async fn read_tells(mut reader: Reader, pending: Arc<Mutex<Pending>>) {
+    while let Ok(Some(v1::ExchangeTell { tell: Some(tell) })) = reader.recv::<v1::ExchangeTell>().await {
+        let waiting = pending.lock().expect("no holder panics").answers.remove(&key_of(&tell));
+        if let Some(waiting) = waiting {
+            let _ = waiting.send(tell); // nobody waits any more: it was cancelled
+        }
+    }
+    close(&pending);
+}
+
+/// Everybody who waits learns that no answer comes.
+fn close(pending: &Mutex<Pending>) {
+    let mut pending = pending.lock().expect("no holder panics");
+    pending.closed = true;
+    pending.answers.clear();
+}
+
+fn key_of(tell: &Tell) -> Key {
+    match tell {
+        Tell::Have(have) => Key::Pack(have.pack.clone()),
+        Tell::Leaves(leaves) => Key::Id(leaves.id),
+        Tell::Missing(missing) => Key::Id(missing.id),
+        Tell::Stored(stored) => Key::Id(stored.id),
+        Tell::Refused(refused) => Key::Id(refused.id),
+    }
+}
+
+/// The positions of the bits set, least significant first.
+fn set_bits(bytes: &[u8]) -> Vec<ShardIndex> {
+    (0..bytes.len() * 8).filter(|bit| bytes[bit / 8] >> (bit % 8) & 1 == 1).map(|bit| ShardIndex(bit as u16)).collect()
+}
+
+/// The bitfield of these shards, least significant bit first.
+pub(crate) fn bit_field(shards: impl IntoIterator<Item = ShardIndex>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for ShardIndex(shard) in shards {
+        let at = usize::from(shard / 8);
+        bytes.resize(bytes.len().max(at + 1), 0);
+        bytes[at] |= 1 << (shard % 8);
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bit_field_reads_back() {
+        let shards = [ShardIndex(0), ShardIndex(7), ShardIndex(8), ShardIndex(255)];
+        assert_eq!(set_bits(&bit_field(shards)), shards);
+        assert!(set_bits(&bit_field([])).is_empty());
+    }
+}

@@ -1,0 +1,190 @@
+//! What the parts of a running node share.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bithealth_net::{Net, Topic};
+use bithealth_placement::Site;
+use bithealth_proto::{encode, v1};
+use bithealth_store::Store;
+use bithealth_types::{Code, Height, MemberId, NodeId, PackId, ShardIndex};
+use tokio::sync::{Semaphore, watch};
+use tracing::debug;
+
+use crate::chain::{Chain, ChainError};
+use crate::config::Config;
+use crate::gather::Gather;
+use crate::keys::NodeKeys;
+use crate::links::Links;
+use crate::peers::Followers;
+use crate::replicate::Replication;
+use crate::restore::RestoreProgress;
+use crate::shelf::Shelf;
+use crate::vault::Vault;
+
+/// A running node.
+pub struct Node {
+    /// Its configuration.
+    pub config: Config,
+    /// Its keys and its organisation's.
+    pub keys: Arc<NodeKeys>,
+    /// Its organisation's word for it.
+    pub certificate: v1::NodeCertificate,
+    /// How its organisation came in, if this node brings the word.
+    pub admission: Option<v1::Admission>,
+    /// The disk.
+    pub store: Arc<Store>,
+    /// Sealed content on the disk.
+    pub vault: Arc<Vault>,
+    /// The ledger.
+    pub chain: Arc<Chain>,
+    /// The network.
+    pub net: Net,
+    /// Streams to providers.
+    pub links: Links,
+    /// The records it can open.
+    pub shelf: Shelf,
+    /// Small writes on their way into packs.
+    pub gather: Gather,
+    /// Own packs on their way to other nodes.
+    pub replication: Replication,
+    /// MiB of incoming shards that may be in memory.
+    pub incoming: Arc<Semaphore>,
+    /// Counts changes of who is connected.
+    pub peers_changed: watch::Sender<u64>,
+    /// Synchronisation with each peer.
+    pub followers: Followers,
+    /// Peers that sent something false, and what.
+    pub shut_out: Mutex<BTreeMap<NodeId, String>>,
+    /// How the restore of this node goes on.
+    pub restoring: watch::Sender<RestoreProgress>,
+    /// Bytes of its capacity that shards of others take.
+    pub held_bytes: std::sync::atomic::AtomicU64,
+}
+
+impl Node {
+    /// This node's id.
+    pub fn id(&self) -> NodeId {
+        self.keys.node.id()
+    }
+
+    /// Its organisation.
+    pub fn member(&self) -> MemberId {
+        self.keys.organisation.member()
+    }
+
+    /// Whether a node belongs to our organisation.
+    pub fn is_ours(&self, node: &NodeId) -> bool {
+        self.chain.state().node(node).is_some_and(|node| node.member == self.member())
+    }
+
+    /// Whether a node can be asked now; this one always can.
+    pub fn answers(&self, node: &NodeId) -> bool {
+        *node == self.id() || self.net.is_connected(node)
+    }
+
+    /// The candidates of placement at `height`.
+    pub fn sites(&self, height: Height) -> Vec<Site> {
+        let state = self.chain.state();
+        let site = |node: &bithealth_ledger::Node| Site {
+            node: node.id,
+            member: node.member,
+            region: node.region.clone(),
+            jurisdiction: node.jurisdiction.clone(),
+            capacity: node.capacity,
+        };
+        state.nodes_at(height).into_iter().map(site).collect()
+    }
+
+    /// The candidates of placement now.
+    pub fn sites_now(&self) -> Vec<Site> {
+        let height = self.chain.state().height();
+        self.sites(height)
+    }
+
+    /// The code of a pack on the ledger.
+    pub fn code_of(&self, pack: &PackId) -> Option<Code> {
+        let state = self.chain.state();
+        let descriptor = state.pack(pack)?.commit.pack.as_ref()?;
+        Code::new(descriptor.k, descriptor.n).ok()
+    }
+
+    /// Where the shards of a pack belong: computed, then the exceptions of its commit, then later entries.
+    pub fn holders(&self, pack: &PackId) -> Vec<(ShardIndex, NodeId)> {
+        let (commit, author, places) = {
+            let state = self.chain.state();
+            let Some(pack) = state.pack(pack) else { return Vec::new() };
+            (pack.commit.clone(), pack.author, pack.places.clone())
+        };
+        let descriptor = commit.pack.unwrap_or_default();
+        let Ok(code) = Code::new(descriptor.k, descriptor.n) else { return Vec::new() };
+        let policy = crate::replicate::policy_of(commit.policy.as_ref());
+        let sites = self.sites(Height(commit.height));
+        let mut holders = bithealth_placement::place(&policy, code, pack, &author, &sites).unwrap_or_default();
+        holders.resize(usize::from(code.n()), author);
+        let mut holders: Vec<(ShardIndex, NodeId)> = (0..).map(ShardIndex).zip(holders).collect();
+        for (shard, node) in places {
+            if let Some(place) = holders.get_mut(usize::from(shard.0)) {
+                place.1 = node;
+            }
+        }
+        holders
+    }
+
+    /// Appends to our log and tells the others. Blocks on the disk: call it off the network's tasks.
+    ///
+    /// # Errors
+    /// [`ChainError`] if the ledger refuses it or the store takes nothing.
+    pub fn append(self: &Arc<Self>, operation: v1::entry::Operation) -> Result<(), ChainError> {
+        let entry = self.chain.append(now_ms(), operation)?;
+        let node = self.clone();
+        tokio::runtime::Handle::current()
+            .spawn(async move { node.publish(Topic::Entries, encode(&entry)).await });
+        Ok(())
+    }
+
+    /// Gossips. Who does not hear of it now is told by sync.
+    pub async fn publish(&self, topic: Topic, message: Vec<u8>) {
+        if let Err(error) = self.net.publish(topic, message.into()).await {
+            debug!(%error, "not gossiped");
+        }
+    }
+
+    /// Brings an organisation onto the ledger, unless it is there.
+    ///
+    /// # Errors
+    /// [`ChainError`] if the ledger refuses it or the store takes nothing.
+    pub fn admit_member(self: &Arc<Self>, admission: v1::Admission) -> Result<(), ChainError> {
+        let member = admission.member.as_ref().and_then(|it| MemberId::try_from(it.member.as_ref()).ok());
+        if member.is_some_and(|id| self.chain.state().member(&id).is_some()) {
+            return Ok(());
+        }
+        self.append(v1::entry::Operation::Admit(admission))
+    }
+
+    /// Whether the operator named this peer as a contact.
+    pub fn is_contact(&self, peer: &NodeId) -> bool {
+        let Some(peer) = bithealth_net::peer_id(peer) else { return false };
+        let end = format!("/p2p/{peer}");
+        self.config.contacts.iter().any(|contact| contact.ends_with(&end))
+    }
+
+    /// A peer sent something false: it is no peer of ours until this node restarts.
+    pub fn shut_out(self: &Arc<Self>, peer: NodeId, fault: String) {
+        self.shut_out.lock().expect("no holder panics").insert(peer, fault);
+        let node = self.clone();
+        tokio::spawn(async move { node.net.expel(peer, "it sent false leaves").await });
+    }
+
+    /// Whether a shard of `len` bytes fits into what this node offers to others.
+    pub fn has_room_for(&self, author: &NodeId, len: u64) -> bool {
+        let held = self.held_bytes.load(std::sync::atomic::Ordering::Relaxed);
+        self.is_ours(author) || held.saturating_add(len) <= self.certificate.capacity
+    }
+}
+
+/// Milliseconds since 1970, by this machine's clock.
+pub fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}

@@ -1,0 +1,345 @@
+//! Reading a record back: from our own packs, or from whoever holds the shards of the pack it lies in.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bithealth_envelope::OrganisationKeys;
+use bithealth_grant::{OrganisationSealing, Readers, Sealing};
+use bithealth_pack::{OpenError, Piece, RecordOpener};
+use bithealth_proto::v1::CatalogRow;
+use bithealth_types::{MemberId, PackId, RecordId};
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::FuturesOrdered;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tracing::warn;
+
+use crate::chain::Chain;
+use crate::fetch::{self, FetchError};
+use crate::keys::NodeKeys;
+use crate::node::Node;
+use crate::replicate::blocking;
+use crate::shelf::{Catalogs, Found, Salt, Source};
+use crate::vault::{Vault, VaultError};
+
+/// A record whose sealed bytes are at most this long is read as one run: one request, one round trip.
+const ONE_RUN_LEN_MAX: u64 = 1 << 20;
+/// Chunks opened in one job.
+const JOB_CHUNKS: usize = 4;
+/// Jobs under way for one reader: 1 MiB each from our own disk.
+const JOBS_MAX: usize = 4;
+
+/// Why a record cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadRecordError {
+    /// Nothing here has this id.
+    #[error("no record {record} is known here")]
+    Unknown {
+        /// The id.
+        record: RecordId,
+    },
+    /// Its catalog cannot be read.
+    #[error("the catalog with record {record} cannot be read: {error}")]
+    Catalog {
+        /// The record.
+        record: RecordId,
+        /// Why not.
+        error: anyhow::Error,
+    },
+    /// Not enough shards can be had.
+    #[error("record {record} cannot be fetched: {error}")]
+    Fetch {
+        /// The record.
+        record: RecordId,
+        /// Why not.
+        error: FetchError,
+    },
+    /// Our own store cannot read it, and peers cannot help.
+    #[error("record {record} is damaged here: {error}")]
+    Damaged {
+        /// The record.
+        record: RecordId,
+        /// What is wrong.
+        error: VaultError,
+    },
+    /// Its bytes do not open.
+    #[error("record {record} does not open: {error}")]
+    Open {
+        /// The record.
+        record: RecordId,
+        /// What is wrong.
+        error: OpenError,
+    },
+}
+
+/// A record ready to be read.
+pub struct Reading {
+    node: Arc<Node>,
+    /// What the catalog says.
+    pub found: Found,
+    record: RecordId,
+    opener: Arc<RecordOpener>,
+    /// The sealed record, where it came as one run.
+    run: Option<Bytes>,
+}
+
+impl Reading {
+    /// Finds a record and opens its manifest.
+    ///
+    /// # Errors
+    /// [`ReadRecordError`].
+    pub async fn begin(node: &Arc<Node>, record: RecordId) -> Result<Self, ReadRecordError> {
+        let worker = node.clone();
+        let found = blocking(move || worker.shelf.find(&record)).await;
+        let found = found
+            .map_err(|error| ReadRecordError::Catalog { record, error })?
+            .ok_or(ReadRecordError::Unknown { record })?;
+        let row = &found.row;
+        let whole = row.offset..row.offset.saturating_add(row.len);
+        let manifest = whole.end.saturating_sub(row.manifest_len)..whole.end;
+        let one_run = row.len <= ONE_RUN_LEN_MAX;
+        let wanted = if one_run { whole } else { manifest };
+        let bytes = sealed(node, record, &found.salt, wanted).await?;
+        let manifest_at = (bytes.len() as u64).saturating_sub(row.manifest_len) as usize;
+        let opener = RecordOpener::new(&found.salt, row, &bytes[manifest_at..])
+            .map_err(|error| ReadRecordError::Open { record, error })?;
+        let run = one_run.then_some(bytes);
+        Ok(Self { node: node.clone(), found, record, opener: Arc::new(opener), run })
+    }
+
+    /// Bytes of plaintext.
+    pub fn len(&self) -> u64 {
+        self.opener.plaintext_len()
+    }
+
+    /// The plaintext of `range`, in order, as it is opened. After an error nothing follows.
+    pub fn stream(mut self, range: Range<u64>) -> mpsc::Receiver<Result<Bytes, ReadRecordError>> {
+        let (plaintext, receiver) = mpsc::channel(2);
+        tokio::spawn(async move {
+            if let Err(error) = self.send(range, &plaintext).await {
+                let _ = plaintext.send(Err(error)).await; // the reader has gone
+            }
+        });
+        receiver
+    }
+
+    async fn send(
+        &mut self,
+        range: Range<u64>,
+        plaintext: &mpsc::Sender<Result<Bytes, ReadRecordError>>,
+    ) -> Result<(), ReadRecordError> {
+        if range.is_empty() {
+            return Ok(());
+        }
+        self.load_parts(range.clone()).await?;
+        let record = self.record;
+        let pieces = self.opener.locate(range).map_err(|error| ReadRecordError::Open { record, error })?;
+        let mut jobs: FuturesOrdered<JoinHandle<Result<Vec<Bytes>, ReadRecordError>>> = FuturesOrdered::new();
+        for group in contiguous_groups(pieces) {
+            if jobs.len() == JOBS_MAX && !deliver(&mut jobs, plaintext).await? {
+                return Ok(());
+            }
+            jobs.push_back(self.open(group));
+        }
+        while !jobs.is_empty() {
+            if !deliver(&mut jobs, plaintext).await? {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the parts of a large manifest that a range needs.
+    async fn load_parts(&mut self, range: Range<u64>) -> Result<(), ReadRecordError> {
+        let record = self.record;
+        for part in self.opener.missing_parts(range) {
+            let place = part.offset..part.offset + u64::from(part.sealed_len);
+            let bytes = sealed(&self.node, record, &part.salt, place).await?;
+            let opener = Arc::get_mut(&mut self.opener).expect("no job runs before its parts are loaded");
+            opener.part(part.index, &bytes).map_err(|error| ReadRecordError::Open { record, error })?;
+        }
+        Ok(())
+    }
+
+    /// Starts to read and open a run of chunks.
+    fn open(&self, pieces: Vec<Piece>) -> JoinHandle<Result<Vec<Bytes>, ReadRecordError>> {
+        let (node, record, opener, run) = (self.node.clone(), self.record, self.opener.clone(), self.run.clone());
+        let (salt, start) = (pieces[0].salt, pieces[0].offset);
+        let end = pieces.last().map_or(start, |piece| piece.offset + u64::from(piece.sealed_len));
+        let in_run = run.filter(|_| salt == self.found.salt && start >= self.found.row.offset).and_then(|run| {
+            let from = (start - self.found.row.offset) as usize;
+            let to = from + (end - start) as usize;
+            (to <= run.len()).then(|| run.slice(from..to))
+        });
+        tokio::spawn(async move {
+            let bytes = match in_run {
+                Some(bytes) => bytes,
+                None => sealed(&node, record, &salt, start..end).await?,
+            };
+            blocking(move || {
+                pieces
+                    .into_iter()
+                    .map(|piece| {
+                        let at = (piece.offset - start) as usize;
+                        let sealed = &bytes[at..at + piece.sealed_len as usize];
+                        let chunk = opener.chunk(piece.index, sealed)?;
+                        let inside = piece.range.start as usize..piece.range.end as usize;
+                        Ok(Bytes::from(chunk).slice(inside))
+                    })
+                    .collect::<Result<Vec<_>, _>>()
+            })
+            .await
+            .map_err(|error| ReadRecordError::Open { record, error })
+        })
+    }
+}
+
+/// Hands the oldest job's plaintext on; false if the reader has gone.
+async fn deliver(
+    jobs: &mut FuturesOrdered<JoinHandle<Result<Vec<Bytes>, ReadRecordError>>>,
+    plaintext: &mpsc::Sender<Result<Bytes, ReadRecordError>>,
+) -> Result<bool, ReadRecordError> {
+    let Some(opened) = jobs.next().await else { return Ok(true) };
+    for bytes in opened.expect("opening does not panic")? {
+        if plaintext.send(Ok(bytes)).await.is_err() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Runs of chunks that lie behind one another in one pack.
+fn contiguous_groups(pieces: Vec<Piece>) -> Vec<Vec<Piece>> {
+    let mut groups: Vec<Vec<Piece>> = Vec::new();
+    for piece in pieces {
+        match groups.last_mut() {
+            Some(group)
+                if group.len() < JOB_CHUNKS
+                    && group.last().is_some_and(|last| {
+                        last.salt == piece.salt && last.offset + u64::from(last.sealed_len) == piece.offset
+                    }) =>
+            {
+                group.push(piece);
+            }
+            _ => groups.push(vec![piece]),
+        }
+    }
+    groups
+}
+
+/// Sealed bytes of a pack, from wherever they are.
+async fn sealed(node: &Arc<Node>, record: RecordId, salt: &Salt, range: Range<u64>) -> Result<Bytes, ReadRecordError> {
+    let (worker, own, wanted) = (node.clone(), *salt, range.clone());
+    let here = blocking(move || match worker.gather.read(&own, wanted.clone()) {
+        Some(bytes) => Ok(bytes),
+        None => worker.vault.read_pack(&own, wanted),
+    })
+    .await;
+    let error = match here {
+        Ok(bytes) => return Ok(bytes),
+        Err(error) => error,
+    };
+    let Some(pack) = node.chain.state().pack_with_salt(salt) else {
+        return Err(ReadRecordError::Damaged { record, error });
+    };
+    if node.vault.own(&pack).is_some() {
+        warn!(pack = %pack.short(), %error, "an own pack cannot be read here; asking its holders");
+    }
+    fetch::range(node, &pack, range).await.map_err(|error| ReadRecordError::Fetch { record, error })
+}
+
+/// Opens the catalogs of packs for the shelf.
+pub struct SealedCatalogs {
+    /// Where they lie.
+    pub vault: Arc<Vault>,
+    /// Whose wraps open granted ones.
+    pub chain: Arc<Chain>,
+    /// What opens them.
+    pub keys: Arc<NodeKeys>,
+}
+
+impl Catalogs for SealedCatalogs {
+    fn rows(&self, salt: &Salt, source: &Source) -> anyhow::Result<Vec<CatalogRow>> {
+        let keys = &self.keys.organisation;
+        let (key, sealed) = match source {
+            Source::Open => anyhow::bail!("an open pack has no sealed catalog"),
+            Source::Own => (keys.catalog_key(salt), self.vault.catalog(salt)?),
+            Source::Granted { pack, .. } => {
+                let wraps = self.chain.state().pack(pack).map(|pack| pack.commit.wraps.clone()).unwrap_or_default();
+                let sealed = self.vault.granted_catalog(pack)?;
+                (granted_key(keys, salt, &wraps)?, sealed.ok_or_else(|| anyhow::anyhow!("not fetched yet"))?)
+            }
+        };
+        Ok(bithealth_pack::open_catalog(&key, salt, &sealed)?.rows)
+    }
+}
+
+fn granted_key(
+    keys: &OrganisationKeys,
+    salt: &Salt,
+    wraps: &[Bytes],
+) -> Result<bithealth_envelope::CatalogKey, bithealth_grant::NotGranted> {
+    OrganisationSealing::new(keys, Readers::default()).open(salt, false, wraps)
+}
+
+/// Looks through new packs on the ledger for those that were sealed for our organisation, and puts their records on the
+/// shelf, for as long as the node runs.
+pub async fn watch_grants(node: Arc<Node>) {
+    let mut changes = node.chain.watch();
+    let mut peers = node.peers_changed.subscribe();
+    let mut done: std::collections::HashSet<PackId> = std::collections::HashSet::new();
+    loop {
+        let new: Vec<(PackId, Salt, MemberId)> = {
+            let state = node.chain.state();
+            let unseen = state.packs().filter(|pack| !pack.commit.wraps.is_empty() && !done.contains(&pack.id));
+            unseen
+                .filter_map(|pack| {
+                    let salt = pack.commit.pack.as_ref()?.salt.as_ref().try_into().ok()?;
+                    Some((pack.id, salt, state.node(&pack.author)?.member))
+                })
+                .filter(|(.., member)| *member != node.member())
+                .collect()
+        };
+        for (pack, salt, _) in new {
+            match take_grant(&node, &pack, &salt).await {
+                Ok(()) => drop(done.insert(pack)),
+                Err(error) => warn!(pack = %pack.short(), %error, "a granted catalog cannot be fetched yet"),
+            }
+        }
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return },
+            _ = peers.changed() => {}
+        }
+    }
+}
+
+/// Fetches the catalog of a pack if one of its wraps is for us.
+async fn take_grant(node: &Arc<Node>, pack: &PackId, salt: &Salt) -> anyhow::Result<()> {
+    let (commit, author) = {
+        let state = node.chain.state();
+        let Some(pack) = state.pack(pack) else { return Ok(()) };
+        (pack.commit.clone(), pack.author)
+    };
+    let (worker, of, wraps) = (node.clone(), *salt, commit.wraps);
+    let key = blocking(move || granted_key(&worker.keys.organisation, &of, &wraps)).await;
+    let Ok(key) = key else { return Ok(()) }; // it is for others
+    let descriptor = commit.pack.unwrap_or_default();
+    let sealed = match node.vault.granted_catalog(pack)? {
+        Some(sealed) => sealed,
+        None => {
+            let catalog = descriptor.len.saturating_sub(descriptor.catalog_len)..descriptor.len;
+            let sealed = fetch::range(node, pack, catalog).await?;
+            node.vault.put_granted_catalog(pack, &sealed)?;
+            sealed
+        }
+    };
+    let (worker, of, pack) = (node.clone(), *salt, *pack);
+    blocking(move || {
+        let catalog = bithealth_pack::open_catalog(&key, &of, &sealed)?;
+        worker.shelf.add(of, Source::Granted { pack, author }, &catalog.rows);
+        Ok(())
+    })
+    .await
+}

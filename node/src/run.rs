@@ -1,0 +1,196 @@
+//! Starts a node and stops it in order.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
+
+use bithealth_http::ServeError;
+use bithealth_net::StartError;
+use bithealth_store::{OpenError, Store};
+use bithealth_types::{MemberId, NodeId};
+use tokio::sync::{Notify, Semaphore, watch};
+use tracing::{error, info};
+
+use crate::chain::{Chain, ChainError};
+use crate::gather::{self, Gather};
+use crate::home::{Home, HomeError};
+use crate::keys::Unlocking;
+use crate::links::Links;
+use crate::node::Node;
+use crate::open::{self, SealedCatalogs};
+use crate::replicate::{self, Replication, blocking};
+use crate::restore::{self, RestoreProgress};
+use crate::service::Local;
+use crate::shelf::{Shelf, Source};
+use crate::vault::{OwnPack, Vault};
+use crate::{consolidate, hold, peers};
+
+/// A node that answers.
+#[derive(Clone, Debug)]
+pub struct Ready {
+    /// Its id.
+    pub node: NodeId,
+    /// Its organisation.
+    pub member: MemberId,
+    /// The organisation's name.
+    pub organisation: String,
+    /// The network's name.
+    pub network: String,
+    /// Where it listens, with its peer id at the end of each.
+    pub addresses: Vec<String>,
+    /// The local API's socket.
+    pub socket: PathBuf,
+}
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// Its data directory cannot be used.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    /// Its store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// Its ledger cannot be opened.
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    /// The network cannot be started.
+    #[error(transparent)]
+    Net(#[from] StartError),
+    /// The local API cannot be served.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// What is in the store cannot be taken up.
+    #[error("the store cannot be taken up: {0}")]
+    Recover(anyhow::Error),
+}
+
+/// Runs the node of a data directory until `shutdown`; `ready` is told once it answers.
+///
+/// # Errors
+/// [`RunError`] if it does not start.
+pub async fn node(
+    home: &Home,
+    unlocking: &Unlocking,
+    ready: impl FnOnce(Ready),
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), RunError> {
+    let (node, events) = start(home, unlocking).await?;
+    let stop = Arc::new(Notify::new());
+    let local = Arc::new(Local::new(node.clone(), stop.clone()));
+    let (end, ended) = watch::channel(false);
+    let server = bithealth_http::UnixServer::bind(&home.socket_path()).await?;
+    let serving = tokio::spawn(server.serve(local, wait_for(ended)));
+    let tasks = [
+        tokio::spawn(peers::run(node.clone(), events)),
+        tokio::spawn(peers::produce(node.clone())),
+        tokio::spawn(peers::connect(node.clone())),
+        tokio::spawn(replicate::run(node.clone())),
+        tokio::spawn(gather::run(node.clone())),
+        tokio::spawn(consolidate::run(node.clone())),
+        tokio::spawn(open::watch_grants(node.clone())),
+        tokio::spawn(restore::run(node.clone())),
+    ];
+    ready(describe(home, &node));
+    tokio::select! {
+        () = shutdown => {}
+        () = stop.notified() => {}
+    }
+    info!("stopping");
+    let _ = end.send(true); // the server may have ended by itself
+    if let Err(error) = serving.await.expect("serving does not panic") {
+        error!(%error, "the local API ended");
+    }
+    for task in tasks {
+        task.abort();
+    }
+    let closing = node.clone();
+    blocking(move || closing.gather.close_due(&closing, true)).await;
+    node.net.stop().await;
+    blocking(move || drop(node)).await; // the last owner of the store closes it in order
+    Ok(())
+}
+
+async fn wait_for(mut ended: watch::Receiver<bool>) {
+    let _ = ended.wait_for(|ended| *ended).await; // a sender that is gone has ended too
+}
+
+async fn start(home: &Home, unlocking: &Unlocking) -> Result<(Arc<Node>, bithealth_net::Events), RunError> {
+    let config = home.config()?;
+    let (keys_home, unlocking) = (home.clone(), unlocking.clone());
+    let keys = Arc::new(blocking(move || keys_home.keys(&unlocking)).await?);
+    let genesis = home.genesis()?;
+    let (path, reserve) = (home.store_path(), config.disk_reserve_bytes);
+    let store_config = bithealth_store::Config { reserve_len: reserve, ..Default::default() };
+    let store = Arc::new(blocking(move || Store::open(&path, store_config)).await?);
+    let node_key = bithealth_envelope::NodeKey::from_seed(*keys.node.seed());
+    let (chain_store, genesis_id) = (store.clone(), genesis.id());
+    let chain = Arc::new(blocking(move || Chain::open(genesis, chain_store, node_key)).await?);
+    let net_config = bithealth_net::Config { listen: config.listen.clone(), ..Default::default() };
+    let (net, events) = bithealth_net::start(*keys.node.seed(), genesis_id, net_config).await?;
+    let vault = Arc::new(Vault::new(store.clone()));
+    let catalogs = SealedCatalogs { vault: vault.clone(), chain: chain.clone(), keys: keys.clone() };
+    let node = Arc::new(Node {
+        certificate: home.certificate()?,
+        admission: home.admission()?,
+        links: Links::new(net.clone()),
+        shelf: Shelf::new(Box::new(catalogs)),
+        gather: Gather::default(),
+        replication: Replication::default(),
+        incoming: Arc::new(Semaphore::new(hold::INCOMING_MIB_MAX)),
+        peers_changed: watch::channel(0).0,
+        followers: peers::Followers::default(),
+        shut_out: Mutex::default(),
+        restoring: watch::channel(RestoreProgress::default()).0,
+        held_bytes: AtomicU64::new(0),
+        config,
+        keys,
+        store,
+        vault,
+        chain,
+        net,
+    });
+    let recovering = node.clone();
+    blocking(move || take_up(&recovering)).await.map_err(RunError::Recover)?;
+    if restore::is_noted(&node.store) {
+        node.restoring.send_modify(|progress| progress.phase = restore::Phase::Connecting);
+    }
+    Ok((node, events))
+}
+
+/// Takes up what the store holds: own packs onto the shelf and on their way, the journal into packs.
+fn take_up(node: &Arc<Node>) -> anyhow::Result<()> {
+    let mut held = 0;
+    for (pack, shard) in node.vault.held()? {
+        held += node.vault.shard_len(&pack, shard)?;
+    }
+    node.held_bytes.store(held, std::sync::atomic::Ordering::Relaxed);
+    for salt in node.vault.salts()? {
+        let sealed = node.vault.catalog(&salt)?;
+        let key = node.keys.organisation.catalog_key(&salt);
+        let catalog = bithealth_pack::open_catalog(&key, &salt, &sealed)?;
+        node.shelf.add(salt, Source::Own, &catalog.rows);
+        let committed = node.chain.state().pack_with_salt(&salt);
+        let code = committed.and_then(|id| node.code_of(&id));
+        if let (Some(id), Some(code)) = (committed, code) {
+            let len = node.vault.pack_len(&salt)?;
+            node.vault.know_own(id, OwnPack { salt, code, len });
+        }
+        node.replication.add(salt);
+    }
+    gather::recover(node)
+}
+
+fn describe(home: &Home, node: &Node) -> Ready {
+    let state = node.chain.state();
+    Ready {
+        node: node.id(),
+        member: node.member(),
+        organisation: state.member(&node.member()).map(|member| member.name.clone()).unwrap_or_default(),
+        network: state.genesis().name.clone(),
+        addresses: node.net.listen_addresses(),
+        socket: home.socket_path(),
+    }
+}

@@ -1,0 +1,414 @@
+//! What this node does for the routes of the local API.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bithealth_grant::{OrganisationSealing, Readers, Sealing};
+use bithealth_http::api::{
+    ExportFilter, Held, InviteInfo, InviteOptions, KeptPacks, ListFilter, MemberInfo, NodeInfo, OpenedAnswer, PeerInfo, PutEvent,
+    PutOptions, RecordInfo, RecordState, RestoreEvent, RestorePhase, Status, StoredBytes, VerifyEvent, VerifyOptions,
+};
+use bithealth_http::{ByteRange, ByteStream, ErrorBody, ErrorCode, EventStream, ExportAnswer, GetAnswer, Service};
+use bithealth_types::{ByteLen, NodeId, RecordId};
+use futures::StreamExt;
+use tokio::sync::{Notify, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::node::{Node, now_ms};
+use crate::open::{ReadRecordError, Reading};
+use crate::replicate::{Progress, blocking};
+use crate::restore::{self, Phase};
+use crate::shelf::{Filter, Found, Source, record_id};
+use crate::{export, fetch, import, setup, verify};
+
+/// Rows of a list waiting for a slow caller.
+const ROWS_MAX: usize = 256;
+
+/// The local API of a node.
+pub struct Local {
+    node: Arc<Node>,
+    stop: Arc<Notify>,
+}
+
+impl Local {
+    /// The local API of `node`; `stop` is told when a caller stops it.
+    pub fn new(node: Arc<Node>, stop: Arc<Notify>) -> Self {
+        Self { node, stop }
+    }
+
+    async fn on_node<T: Send + 'static>(&self, work: impl FnOnce(&Arc<Node>) -> T + Send + 'static) -> T {
+        let node = self.node.clone();
+        blocking(move || work(&node)).await
+    }
+}
+
+impl Service for Local {
+    async fn put(&self, options: PutOptions, body: ByteStream) -> Result<EventStream<PutEvent>, ErrorBody> {
+        import::put(self.node.clone(), options, body)
+    }
+
+    async fn get(&self, record: RecordId, range: Option<ByteRange>) -> Result<GetAnswer, ErrorBody> {
+        let reading = Reading::begin(&self.node, record).await.map_err(error_body)?;
+        let len = reading.len();
+        let range = match range {
+            None => 0..len,
+            Some(range) => range.resolve(len).ok_or_else(|| ErrorBody::range_not_satisfiable(&record, len))?,
+        };
+        let found = reading.found.clone();
+        let info = self.on_node(move |node| describe(node, &found)).await;
+        let body = ReceiverStream::new(reading.stream(range.clone())).map(|part| part.map_err(error_body)).boxed();
+        Ok(GetAnswer { info, range, body })
+    }
+
+    async fn list(&self, filter: ListFilter) -> Result<EventStream<RecordInfo>, ErrorBody> {
+        let (rows, receiver) = mpsc::channel(ROWS_MAX);
+        let node = self.node.clone();
+        tokio::task::spawn_blocking(move || list(&node, &filter, &rows));
+        Ok(ReceiverStream::new(receiver).boxed())
+    }
+
+    async fn get_all(&self, filter: ExportFilter) -> Result<ExportAnswer, ErrorBody> {
+        let filter = Filter { patient: filter.patient, category: filter.category, own_only: filter.own };
+        export::export(&self.node, filter).await
+    }
+
+    async fn status(&self) -> Result<Status, ErrorBody> {
+        Ok(self.on_node(status).await)
+    }
+
+    async fn peers(&self) -> Result<Vec<PeerInfo>, ErrorBody> {
+        Ok(peers(&self.node))
+    }
+
+    async fn members(&self) -> Result<Vec<MemberInfo>, ErrorBody> {
+        Ok(members(&self.node))
+    }
+
+    async fn verify(&self, options: VerifyOptions) -> Result<EventStream<VerifyEvent>, ErrorBody> {
+        Ok(verify::verify(self.node.clone(), options))
+    }
+
+    async fn invite(&self, options: InviteOptions) -> Result<InviteInfo, ErrorBody> {
+        let expires_ms = now_ms().saturating_add(options.ttl_s.saturating_mul(1000));
+        Ok(InviteInfo { text: setup::invite(&self.node, expires_ms), expires_ms })
+    }
+
+    async fn kit(&self) -> Result<String, ErrorBody> {
+        Ok(setup::kit(&self.node))
+    }
+
+    async fn restore(&self) -> Result<EventStream<RestoreEvent>, ErrorBody> {
+        let (events, receiver) = mpsc::channel(ROWS_MAX);
+        tokio::spawn(tell_restore(self.node.clone(), events));
+        Ok(ReceiverStream::new(receiver).boxed())
+    }
+
+    async fn open_foreign(&self) -> Result<OpenedAnswer, ErrorBody> {
+        open_foreign(&self.node).await
+    }
+
+    async fn stop(&self) -> Result<(), ErrorBody> {
+        self.stop.notify_one();
+        Ok(())
+    }
+}
+
+/// Fetches the first pack that is not ours nor was granted to us, decodes it, and tries every key we have.
+async fn open_foreign(node: &Arc<Node>) -> Result<OpenedAnswer, ErrorBody> {
+    let foreign = {
+        let state = node.chain.state();
+        let ours = |author| state.node(author).is_some_and(|it| it.member == node.member());
+        let found = state.packs().find(|pack| !ours(&pack.author));
+        found.map(|pack| (pack.id, pack.commit.clone()))
+    };
+    let Some((id, commit)) = foreign else {
+        return Err(ErrorBody::new(ErrorCode::NotFound, "no pack of others is on the ledger"));
+    };
+    let bytes = fetch::whole(node, &id).await.map_err(|error| ErrorBody::new(ErrorCode::Unreachable, error))?;
+    let node = node.clone();
+    blocking(move || {
+        let descriptor = commit.pack.unwrap_or_default();
+        let salt = descriptor.salt.as_ref().try_into().unwrap_or_default();
+        let keys = &node.keys.organisation;
+        let granted = OrganisationSealing::new(keys, Readers::default()).open(&salt, false, &commit.wraps);
+        let catalog_at = bytes.len() - descriptor.catalog_len as usize;
+        // Where no wrap is for us, the catalog key that would be ours is the only one left to try.
+        let (key, refused) = match granted {
+            Ok(key) => (key, None),
+            Err(refused) => (keys.catalog_key(&salt), Some(refused.to_string())),
+        };
+        match bithealth_pack::open_catalog(&key, &salt, &bytes[catalog_at..]) {
+            Ok(_) => Ok(OpenedAnswer { opened: 1 }),
+            Err(error) => {
+                let why = refused.unwrap_or_else(|| error.to_string());
+                let message = format!("pack {} was fetched whole, {} bytes, and does not open: {why}", id.short(), bytes.len());
+                Err(ErrorBody::new(ErrorCode::NotGranted, message))
+            }
+        }
+    })
+    .await
+}
+
+/// What a failed read means to the caller.
+pub(crate) fn error_body(error: ReadRecordError) -> ErrorBody {
+    let code = match &error {
+        ReadRecordError::Unknown { .. } => ErrorCode::NotFound,
+        ReadRecordError::Fetch { error: crate::fetch::FetchError::Unreachable { .. }, .. } => ErrorCode::Unreachable,
+        ReadRecordError::Fetch { .. }
+        | ReadRecordError::Catalog { .. }
+        | ReadRecordError::Damaged { .. }
+        | ReadRecordError::Open { .. } => ErrorCode::Damaged,
+    };
+    ErrorBody::new(code, error)
+}
+
+fn list(node: &Arc<Node>, wanted: &ListFilter, rows: &mpsc::Sender<RecordInfo>) {
+    let filter = Filter { patient: wanted.patient.clone(), category: wanted.category.clone(), own_only: wanted.own };
+    let mut left = wanted.limit.unwrap_or(u32::MAX);
+    let mut waiting_for = wanted.after;
+    let listed = node.shelf.list(&filter, |found| {
+        if let Some(after) = waiting_for {
+            if record_id(&found.row) == Some(after) {
+                waiting_for = None;
+            }
+            return true;
+        }
+        if wanted.name.as_ref().is_some_and(|pattern| !fits(pattern, &found.row.name)) {
+            return true;
+        }
+        if left == 0 {
+            return false;
+        }
+        left -= 1;
+        rows.blocking_send(describe(node, &found)).is_ok()
+    });
+    if let Err(error) = listed {
+        tracing::warn!(%error, "a catalog cannot be read");
+    }
+}
+
+/// Whether a name fits a pattern: `*` any characters, `?` one.
+fn fits(pattern: &str, name: &str) -> bool {
+    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
+    let (mut p, mut n, mut star) = (0, 0, None);
+    while n < name.len() {
+        match pattern.get(p) {
+            Some('*') => {
+                star = Some((p, n));
+                p += 1;
+            }
+            Some(c) if *c == '?' || *c == name[n] => {
+                p += 1;
+                n += 1;
+            }
+            _ => match star {
+                Some((at, from)) => {
+                    star = Some((at, from + 1));
+                    (p, n) = (at + 1, from + 1);
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[p..].iter().all(|c| *c == '*')
+}
+
+pub(crate) fn describe(node: &Node, found: &Found) -> RecordInfo {
+    let row = &found.row;
+    let (author, own) = match found.source {
+        Source::Granted { author, .. } => (author, false),
+        Source::Open => (node.id(), true),
+        Source::Own => {
+            let state = node.chain.state();
+            let author = state.pack_with_salt(&found.salt).and_then(|id| state.pack(&id).map(|pack| pack.author));
+            (author.unwrap_or(node.id()), true)
+        }
+    };
+    let replicated = !own || node.replication.progress(&found.salt) == Some(Progress::Replicated);
+    RecordInfo {
+        record: record_id(row).unwrap_or(RecordId([0; 16])),
+        name: row.name.clone(),
+        patient: row.patient.clone(),
+        category: row.category.clone(),
+        media_type: row.media_type.clone(),
+        bytes: ByteLen(row.plaintext_len),
+        time_ms: row.time_ms,
+        organisation: organisation_of(node, &author),
+        author,
+        state: if replicated { RecordState::Replicated } else { RecordState::Local },
+        own,
+    }
+}
+
+fn organisation_of(node: &Node, of: &NodeId) -> String {
+    let state = node.chain.state();
+    let member = state.node(of).and_then(|it| state.member(&it.member));
+    member.map(|member| member.name.clone()).unwrap_or_default()
+}
+
+fn members(node: &Node) -> Vec<MemberInfo> {
+    let state = node.chain.state();
+    let info = |member: &bithealth_ledger::Member| MemberInfo {
+        member: member.id,
+        name: member.name.clone(),
+        nodes: state.nodes().filter(|it| it.member == member.id && !it.retired).count() as u32,
+        own: member.id == node.member(),
+    };
+    state.members().map(info).collect()
+}
+
+fn peers(node: &Node) -> Vec<PeerInfo> {
+    let traffic = node.net.traffic();
+    let info = |peer: NodeId| {
+        let bytes = traffic.iter().find(|it| it.node == peer);
+        let region = node.chain.state().node(&peer).map(|it| it.region.clone()).unwrap_or_default();
+        PeerInfo {
+            node: peer,
+            name: organisation_of(node, &peer),
+            region,
+            address: node.net.addresses_of(peer).into_iter().next().unwrap_or_default(),
+            connected_since_ms: node.followers.since_ms(&peer).unwrap_or_default(),
+            round_trip_ms: None,
+            bytes_in: ByteLen(bytes.map_or(0, |it| it.bytes_in)),
+            bytes_out: ByteLen(bytes.map_or(0, |it| it.bytes_out)),
+        }
+    };
+    node.net.connected().into_iter().filter(|peer| node.net.is_admitted(peer)).map(info).collect()
+}
+
+fn status(node: &Arc<Node>) -> Status {
+    let usage = node.store.usage();
+    let packs = node.replication.summary();
+    let totals = node.shelf.totals();
+    let (height, head_age_s, network, genesis) = {
+        let state = node.chain.state();
+        let age = state.tip().map(|header| now_ms().saturating_sub(header.time_ms) / 1000);
+        (state.height(), age, state.genesis().name.clone(), state.genesis_id())
+    };
+    let nodes = nodes(node);
+    Status {
+        node: node.id(),
+        member: node.member(),
+        organisation: organisation_of(node, &node.id()),
+        network,
+        genesis,
+        region: node.certificate.region.clone(),
+        jurisdiction: node.certificate.jurisdiction.clone(),
+        height,
+        head_age_s,
+        members: members(node),
+        warnings: warnings(node, &nodes),
+        nodes,
+        packs: KeptPacks {
+            local: packs.local,
+            replicated: packs.replicated,
+            short: packs.reasons.into_iter().map(|(reason, packs)| Held { reason, packs }).collect(),
+        },
+        records: node.shelf.count(),
+        own_records: totals.records,
+        bytes: StoredBytes {
+            records: ByteLen(totals.bytes),
+            sealed: ByteLen(node.vault.own_len()),
+            held_for_others: ByteLen(node.held_bytes.load(Ordering::Relaxed)),
+            stored: ByteLen(usage.bytes),
+            disk_free: ByteLen(0),
+            capacity: ByteLen(node.certificate.capacity),
+        },
+    }
+}
+
+fn nodes(node: &Node) -> Vec<NodeInfo> {
+    let all: Vec<bithealth_ledger::Node> = node.chain.state().nodes().cloned().collect();
+    let info = |it: &bithealth_ledger::Node| NodeInfo {
+        node: it.id,
+        member: it.member,
+        name: organisation_of(node, &it.id),
+        region: it.region.clone(),
+        jurisdiction: it.jurisdiction.clone(),
+        capacity: ByteLen(it.capacity),
+        connected: node.answers(&it.id),
+        retired: it.retired,
+        in_block: it.since.is_some(),
+        last_heard_ms: None,
+    };
+    all.iter().map(info).collect()
+}
+
+fn warnings(node: &Node, nodes: &[NodeInfo]) -> Vec<String> {
+    let mut warnings: Vec<String> = Vec::new();
+    let away = nodes.iter().filter(|it| !it.connected && !it.retired);
+    warnings.extend(away.map(|it| format!("{} ({}, region {}) does not answer", it.name, it.node.short(), it.region)));
+    if node.chain.state().node(&node.id()).is_none() {
+        warnings.push("the ledger does not list this node yet; it waits for a peer to bring it in".into());
+    }
+    warnings.extend(node.chain.state().equivocations().map(|proof| {
+        let (author, sequence) = (proof.author().short(), proof.sequence());
+        format!("node {author} signed two entries with sequence number {sequence}; nothing of it is taken any more")
+    }));
+    let shut_out = node.shut_out.lock().expect("no holder panics");
+    warnings.extend(shut_out.iter().map(|(peer, fault)| format!("node {} sent something false: {fault}", peer.short())));
+    if restore::is_noted(&node.store) {
+        warnings.push("this node is still being restored".into());
+    }
+    warnings
+}
+
+async fn tell_restore(node: Arc<Node>, events: mpsc::Sender<RestoreEvent>) {
+    let mut progress = node.restoring.subscribe();
+    let mut told = std::collections::HashSet::new();
+    loop {
+        let now = progress.borrow_and_update().clone();
+        let phase = match now.phase {
+            Phase::Done => None,
+            Phase::Connecting => Some(RestorePhase::Connecting),
+            Phase::Ledger => Some(RestorePhase::Ledger),
+            Phase::Packs => Some(RestorePhase::Packs),
+        };
+        let Some(phase) = phase else {
+            let done = RestoreEvent::Done {
+                records: node.shelf.totals().records,
+                bytes: ByteLen(now.bytes),
+                packs: now.packs,
+                packs_failed: now.failed.len() as u64,
+            };
+            let _ = events.send(done).await; // the caller has gone
+            return;
+        };
+        for (pack, reason) in &now.failed {
+            if told.insert(*pack) {
+                let failed = RestoreEvent::Failed { pack: pack.to_string(), records: None, reason: reason.clone() };
+                let _ = events.send(failed).await; // checked below
+            }
+        }
+        let event = RestoreEvent::Progress {
+            phase,
+            packs: now.packs,
+            packs_total: now.packs_total,
+            bytes: ByteLen(now.bytes),
+            bytes_total: ByteLen(now.bytes_total),
+            records: now.records,
+            peers: node.net.connected().len() as u64,
+        };
+        if events.send(event).await.is_err() {
+            return;
+        }
+        // Also without news, so that a caller sees that the node is alive.
+        let _ = tokio::time::timeout(Duration::from_secs(1), progress.changed()).await; // either way it is time to tell
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fits;
+
+    #[test]
+    fn patterns_fit_as_people_expect() {
+        for (pattern, name) in [("*", ""), ("*.json", "a/b.json"), ("a?c", "abc"), ("a*c*", "abcd"), ("**", "x")] {
+            assert!(fits(pattern, name), "{pattern} {name}");
+        }
+        for (pattern, name) in [("", "a"), ("*.json", "a.jsonl"), ("a?c", "ac"), ("abc", "ab")] {
+            assert!(!fits(pattern, name), "{pattern} {name}");
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! What lies where in the store: own packs under their salt, shards of others under pack and position, and the Merkle
+//! leaf hashes that prove runs of both.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::{Arc, RwLock};
+
+use bithealth_merkle::LeafTree;
+use bithealth_pack::CodedPack;
+use bithealth_proto::{DecodeError, decode, encode, v1};
+use bithealth_store::{Kind, Position, ReadError, Store, WriteError};
+use bithealth_types::{Code, Digest, LEAF_LEN, LeafIndex, NodeId, PackId, ShardIndex};
+use bytes::Bytes;
+
+use crate::shelf::Salt;
+
+/// Sealed content in the store.
+pub struct Vault {
+    store: Arc<Store>,
+    /// Own packs that are coded: their id names their salt, code and length.
+    own: RwLock<HashMap<PackId, OwnPack>>,
+}
+
+/// An own pack that is coded.
+#[derive(Clone, Copy, Debug)]
+pub struct OwnPack {
+    /// Its name in the store.
+    pub salt: Salt,
+    /// Its code.
+    pub code: Code,
+    /// Its bytes.
+    pub len: u64,
+}
+
+/// Why content cannot be had from the store.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum VaultError {
+    /// The store cannot read it: damaged or failing.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The store takes nothing.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// What lies beside the content is damaged.
+    #[error("what is stored beside a pack is damaged: {0}")]
+    Damaged(#[from] DecodeError),
+    /// Not here.
+    #[error("pack {} is not in this store", hex(salt))]
+    NoPack {
+        /// The pack's salt.
+        salt: Salt,
+    },
+}
+
+/// A run of leaves with its proof.
+pub struct ProvenRun {
+    /// The leaves.
+    pub data: Bytes,
+    /// Their Merkle range proof.
+    pub proof: Vec<Digest>,
+}
+
+impl Vault {
+    /// The vault in `store`.
+    pub fn new(store: Arc<Store>) -> Self {
+        Self { store, own: RwLock::default() }
+    }
+
+    /// Writes an own pack; it is durable once the store has synced the position.
+    pub fn put_pack(&self, salt: &Salt, beside: &v1::StoredPack, bytes: &[u8]) -> Result<Position, WriteError> {
+        self.store.put(Kind::Pack, salt, &encode(beside), &[bytes])
+    }
+
+    /// What lies beside an own pack.
+    pub fn stored_pack(&self, salt: &Salt) -> Result<v1::StoredPack, VaultError> {
+        let item = self.store.get(Kind::Pack, salt)?.ok_or(VaultError::NoPack { salt: *salt })?;
+        Ok(decode(&item.meta)?)
+    }
+
+    /// Bytes of an own pack.
+    pub fn pack_len(&self, salt: &Salt) -> Result<u64, VaultError> {
+        Ok(self.store.get(Kind::Pack, salt)?.ok_or(VaultError::NoPack { salt: *salt })?.len)
+    }
+
+    /// A range of an own pack, every byte verified.
+    pub fn read_pack(&self, salt: &Salt, range: Range<u64>) -> Result<Bytes, VaultError> {
+        Ok(self.store.read(Kind::Pack, salt, range)?)
+    }
+
+    /// An own pack, every byte verified.
+    pub fn whole_pack(&self, salt: &Salt) -> Result<Bytes, VaultError> {
+        let len = self.pack_len(salt)?;
+        self.read_pack(salt, 0..len)
+    }
+
+    /// The sealed catalog at an own pack's end.
+    pub fn catalog(&self, salt: &Salt) -> Result<Bytes, VaultError> {
+        let len = self.pack_len(salt)?;
+        let catalog_len = self.stored_pack(salt)?.catalog_len;
+        self.read_pack(salt, len.saturating_sub(catalog_len)..len)
+    }
+
+    /// Salts of all own packs.
+    pub fn salts(&self) -> Result<Vec<Salt>, VaultError> {
+        Ok(keys(&self.store, Kind::Pack)?.into_iter().filter_map(|key| key.try_into().ok()).collect())
+    }
+
+    /// Remembers that an own pack is coded, and keeps the leaf hashes of its data shards, which it serves.
+    pub fn put_coded(&self, salt: &Salt, coded: &CodedPack, code: Code) -> Result<Position, WriteError> {
+        let hashes: Vec<u8> = coded.trees[..usize::from(code.k())]
+            .iter()
+            .flat_map(|tree| tree.hashes().iter().flat_map(|hash| *hash.as_bytes()))
+            .collect();
+        let position = self.store.put(Kind::Meta, &trees_key(&coded.id), &[], &[&hashes])?;
+        self.know_own(coded.id, OwnPack { salt: *salt, code, len: coded.descriptor.len });
+        Ok(position)
+    }
+
+    /// An own pack was coded before, or restored from its shards.
+    pub fn know_own(&self, id: PackId, pack: OwnPack) {
+        self.own.write().expect("no holder panics").insert(id, pack);
+    }
+
+    /// Whether the leaf hashes of an own pack are here.
+    pub fn has_trees(&self, id: &PackId) -> bool {
+        self.has(Kind::Meta, &trees_key(id))
+    }
+
+    /// An index that cannot be read counts as not having it: whoever needs it asks others.
+    fn has(&self, kind: Kind, key: &[u8]) -> bool {
+        self.store.contains(kind, key).unwrap_or(false)
+    }
+
+    /// An own coded pack.
+    pub fn own(&self, id: &PackId) -> Option<OwnPack> {
+        self.own.read().expect("no holder panics").get(id).copied()
+    }
+
+    /// Drops an own pack whose records lie in another one.
+    pub fn remove_pack(&self, salt: &Salt, id: Option<&PackId>) -> Result<(), WriteError> {
+        if let Some(id) = id {
+            self.own.write().expect("no holder panics").remove(id);
+            self.store.remove(Kind::Meta, &trees_key(id))?;
+        }
+        self.store.remove(Kind::Pack, salt)?;
+        Ok(())
+    }
+
+    /// Writes a shard of somebody's pack; `tree` was checked against the pack's root.
+    pub fn put_shard(
+        &self,
+        pack: &PackId,
+        shard: ShardIndex,
+        tree: &LeafTree,
+        parts: &[&[u8]],
+    ) -> Result<Position, WriteError> {
+        let hashes: Vec<u8> = tree.hashes().iter().flat_map(|hash| *hash.as_bytes()).collect();
+        self.store.put(Kind::Shard, &shard_key(pack, shard), &hashes, parts)
+    }
+
+    /// Drops a shard.
+    pub fn remove_shard(&self, pack: &PackId, shard: ShardIndex) -> Result<(), WriteError> {
+        self.store.remove(Kind::Shard, &shard_key(pack, shard)).map(drop)
+    }
+
+    /// Whether this shard lies here.
+    pub fn has_shard(&self, pack: &PackId, shard: ShardIndex) -> bool {
+        self.has(Kind::Shard, &shard_key(pack, shard))
+            || self.own(pack).is_some_and(|own| shard.0 < own.code.k())
+    }
+
+    /// The shards of `pack` that can be served from here, of `n`.
+    pub fn shards_of(&self, pack: &PackId, n: u16) -> Vec<ShardIndex> {
+        (0..n).map(ShardIndex).filter(|shard| self.has_shard(pack, *shard)).collect()
+    }
+
+    /// All shards of others here.
+    pub fn held(&self) -> Result<Vec<(PackId, ShardIndex)>, VaultError> {
+        Ok(keys(&self.store, Kind::Shard)?.iter().filter_map(|key| read_shard_key(key)).collect())
+    }
+
+    /// Bytes of a shard that lies here for somebody else.
+    pub fn shard_len(&self, pack: &PackId, shard: ShardIndex) -> Result<u64, VaultError> {
+        let item = self.store.get(Kind::Shard, &shard_key(pack, shard))?;
+        Ok(item.map_or(0, |item| item.len))
+    }
+
+    /// Bytes of all own packs that are coded.
+    pub fn own_len(&self) -> u64 {
+        self.own.read().expect("no holder panics").values().map(|own| own.len).sum()
+    }
+
+    /// A run of leaves of a shard and its proof; none where the shard is not here or has no such leaves.
+    pub fn leaves(
+        &self,
+        pack: &PackId,
+        shard: ShardIndex,
+        first: LeafIndex,
+        count: u32,
+    ) -> Result<Option<ProvenRun>, VaultError> {
+        let range = leaf_range(first, count);
+        if let Some(item) = self.store.get(Kind::Shard, &shard_key(pack, shard))? {
+            let Some(proof) = tree(&item.meta).prove_run(first, count) else { return Ok(None) };
+            let data = self.store.read(Kind::Shard, &shard_key(pack, shard), range)?;
+            return Ok(Some(ProvenRun { data, proof }));
+        }
+        let Some(own) = self.own(pack).filter(|own| shard.0 < own.code.k()) else { return Ok(None) };
+        let tree_len = u64::from(own.code.leaf_count(own.len)) * Digest::LEN as u64;
+        let hashes_at = u64::from(shard.0) * tree_len;
+        let hashes = self.store.read(Kind::Meta, &trees_key(pack), hashes_at..hashes_at + tree_len)?;
+        let Some(proof) = tree(&hashes).prove_run(first, count) else { return Ok(None) };
+        let shard_at = u64::from(shard.0) * own.code.shard_len(own.len);
+        let data = self.padded(&own, shard_at + range.start..shard_at + range.end)?;
+        Ok(Some(ProvenRun { data, proof }))
+    }
+
+    /// Bytes of an own pack, with the zeros that fill up its last data shard.
+    fn padded(&self, own: &OwnPack, range: Range<u64>) -> Result<Bytes, VaultError> {
+        let inside = range.start.min(own.len)..range.end.min(own.len);
+        let bytes = self.read_pack(&own.salt, inside.clone())?;
+        if inside == range {
+            return Ok(bytes);
+        }
+        let mut bytes = bytes.to_vec();
+        bytes.resize((range.end - range.start) as usize, 0);
+        Ok(bytes.into())
+    }
+
+    /// Remembers which shards of an own pack are durable elsewhere.
+    pub fn put_holders(&self, pack: &PackId, holders: &v1::Holders) -> Result<Position, WriteError> {
+        self.store.put(Kind::Meta, &holders_key(pack), &[], &[&encode(holders)])
+    }
+
+    /// Which shards of an own pack are known to be durable elsewhere.
+    pub fn holders(&self, pack: &PackId) -> Result<v1::Holders, VaultError> {
+        if !self.store.contains(Kind::Meta, &holders_key(pack))? {
+            return Ok(v1::Holders::default());
+        }
+        Ok(decode(&whole(&self.store, Kind::Meta, &holders_key(pack))?)?)
+    }
+
+    /// Keeps the sealed catalog of a pack that was granted to us.
+    pub fn put_granted_catalog(&self, pack: &PackId, sealed: &[u8]) -> Result<Position, WriteError> {
+        self.store.put(Kind::Meta, &catalog_key(pack), &[], &[sealed])
+    }
+
+    /// The sealed catalog of a pack that was granted to us, if it is here.
+    pub fn granted_catalog(&self, pack: &PackId) -> Result<Option<Bytes>, VaultError> {
+        if !self.store.contains(Kind::Meta, &catalog_key(pack))? {
+            return Ok(None);
+        }
+        Ok(Some(whole(&self.store, Kind::Meta, &catalog_key(pack))?))
+    }
+}
+
+/// All keys of a kind.
+pub(crate) fn keys(store: &Store, kind: Kind) -> Result<Vec<Vec<u8>>, ReadError> {
+    store.keys(kind).collect()
+}
+
+/// A whole body.
+pub(crate) fn whole(store: &Store, kind: Kind, key: &[u8]) -> Result<Bytes, ReadError> {
+    let len = store.get(kind, key)?.map_or(0, |item| item.len);
+    store.read(kind, key, 0..len)
+}
+
+/// The pack and shard that a key names.
+pub(crate) fn read_shard_key(key: &[u8]) -> Option<(PackId, ShardIndex)> {
+    let (pack, shard) = key.split_at_checked(PackId::LEN)?;
+    Some((PackId::try_from(pack).ok()?, ShardIndex(u16::from_be_bytes(shard.try_into().ok()?))))
+}
+
+fn shard_key(pack: &PackId, shard: ShardIndex) -> [u8; 34] {
+    let mut key = [0; 34];
+    key[..32].copy_from_slice(pack.as_bytes());
+    key[32..].copy_from_slice(&shard.0.to_be_bytes());
+    key
+}
+
+fn trees_key(pack: &PackId) -> Vec<u8> {
+    [b"trees/", &pack.as_bytes()[..]].concat()
+}
+
+fn holders_key(pack: &PackId) -> Vec<u8> {
+    [b"holders/", &pack.as_bytes()[..]].concat()
+}
+
+fn catalog_key(pack: &PackId) -> Vec<u8> {
+    [b"catalog/", &pack.as_bytes()[..]].concat()
+}
+
+fn leaf_range(first: LeafIndex, count: u32) -> Range<u64> {
+    let leaf_len = LEAF_LEN as u64;
+    u64::from(first.0) * leaf_len..(u64::from(first.0) + u64::from(count)) * leaf_len
+}
+
+fn tree(hashes: &[u8]) -> LeafTree {
+    LeafTree::from_hashes(hashes.chunks_exact(32).map(|hash| Digest(hash.try_into().expect("chunks of 32"))).collect())
+}
+
+fn hex(salt: &Salt) -> String {
+    PackId(*salt).short()
+}
+
+/// The id of a node as it stands in messages.
+pub(crate) fn node_id(bytes: &Bytes) -> Option<NodeId> {
+    NodeId::try_from(bytes.as_ref()).ok()
+}

@@ -1,0 +1,165 @@
+//! Reads back and checks what this node holds, and repairs what is damaged from peers.
+
+use std::sync::Arc;
+
+use bithealth_http::EventStream;
+use bithealth_http::api::{VerifyEvent, VerifyOptions};
+use bithealth_pack::open_catalog;
+use bithealth_types::{ByteLen, LEAF_LEN, LeafIndex, PackId, ShardIndex};
+use futures::StreamExt;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::fetch;
+use crate::hold::WANT_LEAVES_MAX;
+use crate::node::Node;
+use crate::replicate::blocking;
+use crate::shelf::Salt;
+
+/// Events waiting for a slow caller.
+const EVENTS_MAX: usize = 64;
+
+/// What was checked so far.
+#[derive(Default)]
+struct Tally {
+    items: u64,
+    bytes: u64,
+    bytes_total: u64,
+    damaged: u64,
+    repaired: u64,
+}
+
+/// Checks own packs, shards held for others, entries and blocks.
+pub fn verify(node: Arc<Node>, options: VerifyOptions) -> EventStream<VerifyEvent> {
+    let (events, receiver) = mpsc::channel(EVENTS_MAX);
+    tokio::spawn(run(node, options, events));
+    ReceiverStream::new(receiver).boxed()
+}
+
+async fn run(node: Arc<Node>, options: VerifyOptions, events: mpsc::Sender<VerifyEvent>) {
+    let salts = node.vault.salts().unwrap_or_default();
+    let held = node.vault.held().unwrap_or_default();
+    let mut tally = Tally { bytes_total: node.store.usage().live_bytes, ..Tally::default() };
+    for salt in salts {
+        check_pack(&node, salt, options, &mut tally, &events).await;
+    }
+    for (pack, shard) in held {
+        check_shard(&node, pack, shard, options, &mut tally, &events).await;
+    }
+    let worker = node.clone();
+    let (entries, blocks) = blocking(move || worker.chain.verify()).await;
+    let done = VerifyEvent::Done {
+        items: tally.items + entries + blocks,
+        bytes: ByteLen(tally.bytes),
+        entries,
+        blocks,
+        damaged: tally.damaged,
+        repaired: tally.repaired,
+    };
+    let _ = events.send(done).await; // the caller has gone
+}
+
+async fn check_pack(
+    node: &Arc<Node>,
+    salt: Salt,
+    options: VerifyOptions,
+    tally: &mut Tally,
+    events: &mpsc::Sender<VerifyEvent>,
+) {
+    let worker = node.clone();
+    let checked = blocking(move || {
+        let bytes = if options.full { worker.vault.whole_pack(&salt)?.len() as u64 } else { 0 };
+        let catalog = worker.vault.catalog(&salt)?;
+        open_catalog(&worker.keys.organisation.catalog_key(&salt), &salt, &catalog)?;
+        anyhow::Ok(bytes.max(catalog.len() as u64))
+    })
+    .await;
+    tally.items += 1;
+    match checked {
+        Ok(bytes) => tell_progress(bytes, tally, events).await,
+        Err(error) => {
+            let repaired = repair_pack(node, salt).await;
+            tell_damage(format!("own pack {}", PackId(salt).short()), error, repaired, tally, events).await;
+        }
+    }
+}
+
+async fn check_shard(
+    node: &Arc<Node>,
+    pack: PackId,
+    shard: ShardIndex,
+    options: VerifyOptions,
+    tally: &mut Tally,
+    events: &mpsc::Sender<VerifyEvent>,
+) {
+    tally.items += 1;
+    if !options.full {
+        return;
+    }
+    let worker = node.clone();
+    let checked = blocking(move || read_shard(&worker, &pack, shard)).await;
+    match checked {
+        Ok(bytes) => tell_progress(bytes, tally, events).await,
+        Err(error) => {
+            let repaired = repair_shard(node, pack, shard).await;
+            tell_damage(format!("shard {shard} of pack {}", pack.short()), error, repaired, tally, events).await;
+        }
+    }
+}
+
+/// Reads a whole shard and checks it against the root on the ledger.
+fn read_shard(node: &Node, pack: &PackId, shard: ShardIndex) -> anyhow::Result<u64> {
+    let leaf_count = (node.vault.shard_len(pack, shard)? / LEAF_LEN as u64) as u32;
+    let descriptor = node.chain.state().pack(pack).and_then(|pack| pack.commit.pack.clone()).unwrap_or_default();
+    let mut hashes = Vec::new();
+    for first in (0..leaf_count).step_by(WANT_LEAVES_MAX as usize) {
+        let count = WANT_LEAVES_MAX.min(leaf_count - first);
+        let run = node.vault.leaves(pack, shard, LeafIndex(first), count)?;
+        let run = run.ok_or_else(|| anyhow::anyhow!("leaves {first} and on are missing"))?;
+        hashes.extend(run.data.chunks(LEAF_LEN).map(bithealth_merkle::leaf_hash));
+    }
+    let root = bithealth_merkle::root(&hashes);
+    match descriptor.roots.get(usize::from(shard.0)) {
+        Some(want) if want[..] != root.as_bytes()[..] => anyhow::bail!("its leaves give root {root}"),
+        _ => Ok(u64::from(leaf_count) * LEAF_LEN as u64), // a pack that is not on the ledger yet has no root to compare
+    }
+}
+
+async fn repair_pack(node: &Arc<Node>, salt: Salt) -> bool {
+    let Some(pack) = node.chain.state().pack_with_salt(&salt) else { return false };
+    let Ok(bytes) = fetch::whole(node, &pack).await else { return false };
+    let worker = node.clone();
+    blocking(move || crate::restore::keep(&worker, &pack, &salt, &bytes)).await.is_ok()
+}
+
+async fn repair_shard(node: &Arc<Node>, pack: PackId, shard: ShardIndex) -> bool {
+    let Ok(bytes) = fetch::shard(node, &pack, shard).await else { return false };
+    let worker = node.clone();
+    let kept = blocking(move || {
+        let tree = bithealth_merkle::LeafTree::from_shard(&bytes);
+        let position = worker.vault.put_shard(&pack, shard, &tree, &[&bytes])?;
+        worker.store.sync(position)
+    });
+    kept.await.is_ok()
+}
+
+async fn tell_progress(bytes: u64, tally: &mut Tally, events: &mpsc::Sender<VerifyEvent>) {
+    tally.bytes += bytes;
+    let progress = VerifyEvent::Progress {
+        bytes: ByteLen(tally.bytes),
+        bytes_total: ByteLen(tally.bytes_total.max(tally.bytes)),
+    };
+    let _ = events.send(progress).await; // the check goes on without a listener: it repairs
+}
+
+async fn tell_damage(
+    item: String,
+    error: anyhow::Error,
+    repaired: bool,
+    tally: &mut Tally,
+    events: &mpsc::Sender<VerifyEvent>,
+) {
+    tally.damaged += 1;
+    tally.repaired += u64::from(repaired);
+    let _ = events.send(VerifyEvent::Damaged { item, fault: error.to_string(), repaired }).await; // as above
+}

@@ -1,0 +1,299 @@
+//! What we accept and what we refuse, byte for byte: the files in `vectors/`, named after what they hold or their flaw.
+//!
+//! They are what this code writes; set `BITHEALTH_WRITE_VECTORS` to write them anew. A file that was released is never
+//! changed: bytes that were accepted once stay acceptable. Signatures in them are patterns, since the format does not
+//! verify them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use bithealth_proto::v1::{self, entry::Operation};
+use bithealth_proto::{DecodeError, Limited, decode, encode};
+use bytes::Bytes;
+
+/// A vector: how its message is decoded and encoded again, and its bytes.
+struct Vector {
+    name: &'static str,
+    again: fn(&[u8]) -> Result<Vec<u8>, DecodeError>,
+    bytes: Vec<u8>,
+}
+
+fn again<M: Limited>(bytes: &[u8]) -> Result<Vec<u8>, DecodeError> {
+    decode::<M>(bytes).map(|message| encode(&message))
+}
+
+fn whole<M: Limited>(name: &'static str, message: &M) -> Vector {
+    raw::<M>(name, encode(message))
+}
+
+fn raw<M: Limited>(name: &'static str, bytes: Vec<u8>) -> Vector {
+    Vector { name, again: again::<M>, bytes }
+}
+
+fn filled(byte: u8, len: usize) -> Bytes {
+    Bytes::from(vec![byte; len])
+}
+
+fn key(byte: u8) -> Bytes {
+    filled(byte, 32)
+}
+
+fn signature(byte: u8) -> Bytes {
+    filled(byte, 64)
+}
+
+fn member() -> v1::MemberRecord {
+    v1::MemberRecord {
+        member: key(1),
+        name: "Clínica São João".into(),
+        recipient: filled(2, 1216),
+        signature: signature(3),
+    }
+}
+
+fn node() -> v1::NodeCertificate {
+    v1::NodeCertificate {
+        node: key(4),
+        member: key(1),
+        region: "eu-west".into(),
+        jurisdiction: "PT".into(),
+        capacity: 1 << 40,
+        time_ms: 1_800_000_000_000,
+        signature: signature(5),
+    }
+}
+
+fn genesis() -> v1::Genesis {
+    v1::Genesis {
+        name: "network".into(),
+        time_ms: 1_800_000_000_000,
+        salt: key(6),
+        founder: Some(member()),
+        founder_node: Some(node()),
+    }
+}
+
+fn invite() -> v1::Invite {
+    v1::Invite { genesis: key(7), issuer: key(1), key: key(8), expires_ms: 1_800_000_600_000, signature: signature(9) }
+}
+
+fn admission() -> v1::Admission {
+    v1::Admission { invite: Some(invite()), member: Some(member()), signature: signature(10) }
+}
+
+fn descriptor() -> v1::PackDescriptor {
+    let roots = (1..=9).map(key).collect();
+    v1::PackDescriptor { salt: key(11), len: 16 << 20, k: 4, n: 9, roots, catalog_len: 4096 }
+}
+
+fn commit() -> v1::PackCommit {
+    v1::PackCommit {
+        pack: Some(descriptor()),
+        height: 41,
+        exceptions: vec![v1::Exception { shard: 0, node: key(12) }, v1::Exception { shard: 8, node: key(13) }],
+        heads_root: key(14),
+        wraps: vec![filled(15, 1168)],
+        policy: Some(v1::Policy {
+            survive_regions: 1,
+            survive_nodes: 1,
+            keep_in: vec!["PT".into(), "ES".into()],
+            no_single_state: true,
+        }),
+    }
+}
+
+fn entry(operation: Operation) -> v1::Entry {
+    let (sequence, time_ms) = (300, 1_800_000_000_001);
+    v1::Entry { author: key(4), sequence, previous: key(16), time_ms, operation: Some(operation) }
+}
+
+fn retired_pack() -> v1::Entry {
+    entry(Operation::RetirePack(v1::RetirePack { pack: key(20), replaced_by: key(21) }))
+}
+
+fn header() -> v1::Header {
+    v1::Header {
+        genesis: key(7),
+        height: 42,
+        previous: key(22),
+        time_ms: 1_800_000_000_002,
+        frontier_root: key(23),
+        state_root: key(24),
+        producer: key(4),
+    }
+}
+
+fn frontier(author: u8) -> v1::Frontier {
+    v1::Frontier { author: key(author), len: 301, last: key(25) }
+}
+
+fn certificate() -> v1::Certificate {
+    v1::Certificate { header: key(26), votes: vec![v1::Vote { signer: key(4), signature: signature(27) }] }
+}
+
+fn accepted() -> Vec<Vector> {
+    let retire = v1::RetireNode { node: key(17), member: key(1), time_ms: 5, signature: signature(18) };
+    let first = v1::Entry { sequence: 0, previous: key(0), ..entry(Operation::AddNode(node())) };
+    let signed = v1::SignedEntry { entry: encode(&retired_pack()).into(), signature: signature(28) };
+    let block = v1::Block {
+        header: Some(header()),
+        certificate: Some(certificate()),
+        frontier: vec![frontier(4), frontier(29)],
+    };
+    let head = v1::FolderHead { salt: filled(30, 16), folder: filled(31, 16), previous: Bytes::new(), record_count: 3 };
+    vec![
+        whole("genesis", &genesis()),
+        whole("member_record", &member()),
+        whole("node_certificate", &node()),
+        whole("admission", &admission()),
+        whole("entry_admit", &entry(Operation::Admit(admission()))),
+        whole("entry_add_node_first_of_its_log", &first),
+        whole("entry_retire_node", &entry(Operation::RetireNode(retire))),
+        whole("entry_commit_pack", &entry(Operation::CommitPack(commit()))),
+        whole(
+            "entry_place_shard",
+            &entry(Operation::PlaceShard(v1::PlaceShard { pack: key(19), shard: 7, node: key(12) })),
+        ),
+        whole("entry_retire_pack", &retired_pack()),
+        whole("signed_entry", &signed),
+        whole("pack_descriptor", &descriptor()),
+        whole("frontier", &frontier(4)),
+        whole("header", &header()),
+        whole("certificate", &certificate()),
+        whole("block", &block),
+        whole("block_without_frontier", &v1::Block { frontier: vec![], ..block }),
+        whole("folder_head_first", &head),
+    ]
+}
+
+/// Each with what [`DecodeError`] says of it.
+fn refused() -> Vec<(&'static str, Vector)> {
+    let entry = encode(&retired_pack());
+    let with_tail = |tail: &[u8]| [entry.as_slice(), tail].concat();
+    let author = entry[..34].to_vec(); // field 1: tag, length, 32 bytes
+    let (sequence, rest) = entry[34..].split_at(3); // field 2: tag, 300 in two bytes
+    let with_sequence = |field: &[u8]| [author.as_slice(), field, rest].concat();
+    let place = encode(&v1::Entry {
+        operation: Some(Operation::PlaceShard(v1::PlaceShard { pack: key(19), shard: 7, node: key(12) })),
+        ..Default::default()
+    });
+    let mut not_utf8 = encode(&node());
+    let region = not_utf8.windows(7).position(|window| window == b"eu-west").expect("its region");
+    not_utf8[region] = 0xFF;
+    let inner = [&encode(&v1::Vote { signer: key(4), ..Default::default() })[..], &[0x12, 0x00]].concat();
+    let votes = [&encode(&v1::Certificate { header: key(26), votes: vec![] })[..], &[0x12, inner.len() as u8], &inner];
+    let header_of = |tail: &[u8]| [encode(&header()).as_slice(), tail].concat();
+    vec![
+        ("NotCanonical", raw::<v1::Entry>("entry_unknown_field", with_tail(&[0xF8, 0x01, 0x01]))),
+        ("NotCanonical", raw::<v1::Entry>("entry_unknown_operation", with_tail(&[0x82, 0x06, 0x00]))),
+        ("NotCanonical", raw::<v1::Entry>("entry_two_operations", with_tail(&place))),
+        ("NotCanonical", raw::<v1::Entry>("entry_field_twice", with_tail(sequence))),
+        ("NotCanonical", raw::<v1::Entry>("entry_fields_out_of_order", [sequence, author.as_slice(), rest].concat())),
+        ("NotCanonical", raw::<v1::Entry>("entry_default_written_out", with_sequence(&[0x10, 0x00]))),
+        (
+            "NotCanonical",
+            raw::<v1::Entry>("entry_sequence_in_a_longer_varint", with_sequence(&[0x10, 0xAC, 0x82, 0x00])),
+        ),
+        ("Malformed", raw::<v1::Entry>("entry_sequence_of_another_wire_type", with_sequence(&[0x15, 1, 2, 3, 4]))),
+        ("Malformed", raw::<v1::Entry>("entry_cut_short", entry[..entry.len() - 1].to_vec())),
+        ("Malformed", raw::<v1::Entry>("entry_field_number_zero", with_tail(&[0x00]))),
+        (
+            "Malformed",
+            raw::<v1::Entry>(
+                "entry_varint_of_eleven_bytes",
+                with_sequence(&[0x10, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1]),
+            ),
+        ),
+        ("NotCanonical", raw::<v1::Header>("header_unknown_field", header_of(&[0x40, 0x01]))),
+        (
+            "NotCanonical",
+            raw::<v1::Header>("header_producer_twice", header_of(&[&[0x3A, 0x20][..], &[9; 32]].concat())),
+        ),
+        ("Malformed", raw::<v1::NodeCertificate>("node_certificate_region_not_utf8", not_utf8)),
+        ("NotCanonical", raw::<v1::Certificate>("certificate_vote_with_a_default_written_out", votes.concat())),
+        (
+            "NotCanonical",
+            raw::<v1::PackDescriptor>(
+                "pack_descriptor_catalog_len_default_written_out",
+                [encode(&v1::PackDescriptor { catalog_len: 0, ..descriptor() }).as_slice(), &[0x30, 0]].concat(),
+            ),
+        ),
+        ("TooLong", raw::<v1::Frontier>("frontier_too_long", [encode(&frontier(4)), vec![0; 64]].concat())),
+    ]
+}
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors").join(name)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let line = |line: &[u8]| line.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "\n";
+    bytes.chunks(40).map(line).collect()
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    let value = |digit: u8| (digit as char).to_digit(16).expect("vectors are hexadecimal") as u8;
+    digits.chunks(2).map(|pair| value(pair[0]) << 4 | value(pair[1])).collect()
+}
+
+/// The files of a folder, by name without `.hex`.
+fn files(name: &str) -> BTreeMap<String, Vec<u8>> {
+    let read = |path: PathBuf| {
+        let name = path.file_stem().expect("files have names").to_string_lossy().into_owned();
+        (name, unhex(&std::fs::read_to_string(path).expect("vectors are text")))
+    };
+    let entries = std::fs::read_dir(folder(name)).expect("the folder of vectors is there");
+    entries.map(|entry| read(entry.expect("the folder can be read").path())).collect()
+}
+
+/// The files are what this code writes, no more and no less.
+fn compare(name: &str, vectors: &[Vector]) {
+    if std::env::var_os("BITHEALTH_WRITE_VECTORS").is_some() {
+        std::fs::create_dir_all(folder(name)).unwrap();
+        for vector in vectors {
+            std::fs::write(folder(name).join(vector.name).with_extension("hex"), hex(&vector.bytes)).unwrap();
+        }
+    }
+    let want: BTreeMap<String, Vec<u8>> =
+        vectors.iter().map(|vector| (vector.name.to_owned(), vector.bytes.clone())).collect();
+    let got = files(name);
+    assert_eq!(got.keys().collect::<Vec<_>>(), want.keys().collect::<Vec<_>>());
+    for (file, bytes) in want {
+        assert_eq!(hex(&got[&file]), hex(&bytes), "{name}/{file}.hex");
+    }
+}
+
+#[test]
+fn accepted_vectors_decode_and_encode_to_the_same_bytes() {
+    let vectors = accepted();
+    compare("accepted", &vectors);
+    let files = files("accepted");
+    for vector in vectors {
+        let bytes = &files[vector.name];
+        assert_eq!((vector.again)(bytes).as_ref(), Ok(bytes), "{}", vector.name);
+    }
+}
+
+#[test]
+fn refused_vectors_are_refused_for_their_flaw() {
+    let (kinds, vectors): (Vec<&str>, Vec<Vector>) = refused().into_iter().unzip();
+    compare("refused", &vectors);
+    let files = files("refused");
+    for (want, vector) in kinds.into_iter().zip(vectors) {
+        let got = match (vector.again)(&files[vector.name]) {
+            Err(DecodeError::TooLong { .. }) => "TooLong",
+            Err(DecodeError::Malformed { .. }) => "Malformed",
+            Err(DecodeError::NotCanonical { .. }) => "NotCanonical",
+            Err(_) => "another error",
+            Ok(_) => "accepted",
+        };
+        assert_eq!(got, want, "{}", vector.name);
+    }
+}
+
+#[test]
+fn hexadecimal_reads_back() {
+    let bytes: Vec<u8> = (0..=255).collect();
+    assert_eq!(unhex(&hex(&bytes)), bytes);
+}
