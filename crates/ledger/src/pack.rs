@@ -221,9 +221,14 @@ impl Packs {
         self.slots.get(id)?.commits.iter().find(|pack| pack.author == *author)
     }
 
-    pub(crate) fn commit(&mut self, pack: Pack, salt: [u8; 32]) {
+    /// There are many packs and nearly always one of each, so the vectors here start with room for one.
+    pub(crate) fn commit(&mut self, mut pack: Pack, salt: [u8; 32]) {
+        if let Some(descriptor) = &mut pack.commit.pack {
+            descriptor.roots.shrink_to_fit();
+        }
         let salts = self.salts.entry(salt).or_default();
         if !salts.contains(&pack.id) {
+            salts.reserve_exact(1);
             salts.push(pack.id);
         }
         let slot = self.slots.entry(pack.id).or_default();
@@ -234,7 +239,9 @@ impl Packs {
             shard: ShardIndex(exception.shard as u16),
             node: NodeId(exception.node.as_ref().try_into().expect("check_commit saw its length")),
         };
+        slot.moves.reserve_exact(pack.commit.exceptions.len());
         slot.moves.extend(pack.commit.exceptions.iter().map(step));
+        slot.commits.reserve_exact(1);
         slot.commits.push(pack);
         slot.settle();
     }

@@ -6,16 +6,13 @@ use std::collections::BTreeMap;
 
 use bithealth_proto::decode;
 use bithealth_proto::v1::{self, entry::Operation};
-use bithealth_types::{Digest, GenesisId, Height, MemberId, NodeId, PackId, Sequence, ShardIndex};
+use bithealth_types::{Digest, GenesisId, Height, MemberId, NodeId, PackId, Sequence};
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
 use crate::entry::{Applied, Checked, EntryError, Equivocation, entry_digest, message};
-use crate::member::{
-    MembershipError, NAME_LEN_MAX, fixed, signed_by, text, verify_admission, verify_member, verify_node,
-    verify_retirement,
-};
-use crate::pack::{Pack, Packs, check_commit};
+use crate::member::{MembershipError, NAME_LEN_MAX, fixed, signed_by, text, verify_member, verify_node};
+use crate::pack::{Pack, Packs};
 use crate::registry::{Claim, Covered, Member, Node, Registry, View, encode_view};
 
 /// Why a genesis is not one.

@@ -27,7 +27,7 @@ impl Memory {
     fn add(&self, name: String, patient: String, bytes: Bytes) -> RecordInfo {
         let mut records = self.records.lock().unwrap();
         let info = RecordInfo {
-            record: RecordId([records.len() as u8 + 1; 16]),
+            record: RecordId([(records.len() as u8).wrapping_add(1); 16]),
             name,
             patient,
             category: String::new(),

@@ -1,3 +1,4 @@
+use bithealth_types::ShardIndex;
 use proptest::prelude::*;
 
 use super::*;
