@@ -23,8 +23,20 @@ const MAP: &[(&str, &[&str])] = &[
     (
         "node",
         &[
-            "types", "proto", "merkle", "envelope", "pack", "fhir", "ledger", "consensus", "placement", "exchange", "grant",
-            "store", "net", "http",
+            "types",
+            "proto",
+            "merkle",
+            "envelope",
+            "pack",
+            "fhir",
+            "ledger",
+            "consensus",
+            "placement",
+            "exchange",
+            "grant",
+            "store",
+            "net",
+            "http",
         ],
     ),
 ];
@@ -35,7 +47,8 @@ const ABOVE: &[&str] = &["bench", "sim", "tests"];
 /// What a core must not know: runtimes, networks, disks, loggers, metrics.
 const SHELL_ONLY: &[&str] =
     &["tokio", "futures", "libp2p", "libp2p-stream", "sled", "axum", "hyper", "tracing", "prometheus-client"];
-const CORES: &[&str] = &["types", "proto", "merkle", "envelope", "pack", "fhir", "ledger", "consensus", "placement", "exchange", "grant"];
+const CORES: &[&str] =
+    &["types", "proto", "merkle", "envelope", "pack", "fhir", "ledger", "consensus", "placement", "exchange", "grant"];
 
 fn short(package: &str) -> &str {
     match package {
@@ -65,7 +78,8 @@ fn crates_use_only_what_the_map_allows() {
         if ABOVE.contains(&name.as_str()) {
             continue;
         }
-        let (_, allowed) = MAP.iter().find(|(on_map, _)| *on_map == name).unwrap_or_else(|| panic!("{name} is not on the map"));
+        let (_, allowed) =
+            MAP.iter().find(|(on_map, _)| *on_map == name).unwrap_or_else(|| panic!("{name} is not on the map"));
         for dependency in dependencies.intersection(&ours) {
             assert!(allowed.contains(&dependency.as_str()), "{name} uses {dependency}, which the map does not allow");
         }

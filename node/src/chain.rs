@@ -99,7 +99,8 @@ impl Chain {
         };
         let signed = bithealth_ledger::sign(|message| self.key.sign(message), entry);
         let checked = state.check_own(&signed)?;
-        let position = self.store.put(Kind::Entry, &entry_key(&author, checked.sequence()), &[], &[&encode(&signed)])?;
+        let position =
+            self.store.put(Kind::Entry, &entry_key(&author, checked.sequence()), &[], &[&encode(&signed)])?;
         self.store.sync(position)?;
         state.apply(checked);
         drop(state);

@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use bithealth_http::api::{
-    ExportFilter, InviteInfo, InviteOptions, ListFilter, MemberInfo, OpenedAnswer, PeerInfo, PutEvent, PutOptions, RecordInfo,
-    RestoreEvent, Status, StopAnswer, VerifyEvent, VerifyOptions,
+    ExportFilter, InviteInfo, InviteOptions, ListFilter, MemberInfo, OpenedAnswer, PeerInfo, PutEvent, PutOptions,
+    RecordInfo, RestoreEvent, Status, StopAnswer, VerifyEvent, VerifyOptions,
 };
 use bithealth_http::{ByteRange, ErrorBody, Frames, Query, RECORD_HEADER};
 use bithealth_types::RecordId;

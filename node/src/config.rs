@@ -83,8 +83,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] if it cannot be read, does not parse, or has an unknown key.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text =
-            std::fs::read_to_string(path).map_err(|source| ConfigError::Io { path: path.to_owned(), source })?;
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Io { path: path.to_owned(), source })?;
         toml::from_str(&text).map_err(|error| ConfigError::Malformed { path: path.to_owned(), error })
     }
 

@@ -97,7 +97,12 @@ impl Demo {
 
     async fn play(&mut self) -> anyhow::Result<Report> {
         let lost: Vec<usize> = (0..self.clinics.len()).filter(|at| self.is_lost(&self.clinics[*at])).collect();
-        ensure!(!lost.is_empty(), "no clinic and no region is called {}; regions are {}", self.lose, self.region_names());
+        ensure!(
+            !lost.is_empty(),
+            "no clinic and no region is called {}; regions are {}",
+            self.lose,
+            self.region_names()
+        );
         // The clinic that puts everything loses everything; readers stand where nothing is lost.
         let home = lost[0];
         let away: Vec<usize> = (0..self.clinics.len()).filter(|at| !lost.contains(at)).collect();
@@ -173,7 +178,10 @@ impl Demo {
             ensure!(records.exists(), "{} does not exist", records.display());
             return Ok(records.clone());
         }
-        self.teller.step(format!("making {RECORDS} FHIR records of {PATIENTS} patients and an image of {}", ByteLen(IMAGE_BYTES)));
+        self.teller.step(format!(
+            "making {RECORDS} FHIR records of {PATIENTS} patients and an image of {}",
+            ByteLen(IMAGE_BYTES)
+        ));
         let folder = self.folder.join("records");
         let made = folder.clone();
         tokio::task::spawn_blocking(move || make_records(&made)).await.expect("making records does not panic")?;
@@ -248,7 +256,12 @@ impl Demo {
         let time = started.elapsed();
         let original = find(source, &wanted.name);
         ensure!(fs::read(&target)? == fs::read(&original)?, "{} came back changed", wanted.name);
-        self.teller.done(format!("{} of {} in {:.0} ms", wanted.bytes, shown(&wanted.name), time.as_secs_f64() * 1000.0));
+        self.teller.done(format!(
+            "{} of {} in {:.0} ms",
+            wanted.bytes,
+            shown(&wanted.name),
+            time.as_secs_f64() * 1000.0
+        ));
         Ok(time)
     }
 
@@ -364,7 +377,8 @@ fn compare(source: &Path, restored: &Path) -> anyhow::Result<(u64, u64, u64)> {
     let (mut records, mut bytes, mut mismatches) = (0, 0, 0);
     for path in files(source)? {
         let relative = path.strip_prefix(source).unwrap_or(&path);
-        let candidates = [restored.join(relative), restored.join(source.file_name().unwrap_or_default()).join(relative)];
+        let candidates =
+            [restored.join(relative), restored.join(source.file_name().unwrap_or_default()).join(relative)];
         let original = fs::read(&path)?;
         match candidates.iter().find_map(|candidate| fs::read(candidate).ok()) {
             Some(copy) if copy == original => {

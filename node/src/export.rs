@@ -106,7 +106,11 @@ async fn open_groups(node: Arc<Node>, mut groups: mpsc::Receiver<Vec<Found>>, bu
     }
 }
 
-async fn send_next(node: &Arc<Node>, jobs: &mut FuturesOrdered<JoinHandle<Job>>, buffers: &mpsc::Sender<Bytes>) -> bool {
+async fn send_next(
+    node: &Arc<Node>,
+    jobs: &mut FuturesOrdered<JoinHandle<Job>>,
+    buffers: &mpsc::Sender<Bytes>,
+) -> bool {
     match jobs.next().await {
         Some(job) => send(node, job.expect("opening does not panic"), buffers).await,
         None => true,
@@ -189,7 +193,7 @@ async fn send_record(node: &Arc<Node>, found: &Found, buffers: &mpsc::Sender<Byt
 
 async fn stream_record(node: &Arc<Node>, record: RecordId, buffers: &mpsc::Sender<Bytes>) -> Result<bool, String> {
     let reading = Reading::begin(node, record).await.map_err(|error| error.to_string())?;
-    let len = reading.len();
+    let len = reading.plaintext_len();
     let mut parts = reading.stream(0..len);
     while let Some(part) = parts.recv().await {
         let mut frames = BytesMut::new();

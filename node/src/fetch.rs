@@ -82,7 +82,8 @@ pub async fn whole(node: &Arc<Node>, pack: &PackId) -> Result<Vec<u8>, FetchErro
     let leaves = Driver::new(node, *pack, &descriptor, code, Need::Whole).run().await?;
     let pack = *pack;
     blocking(move || {
-        let every: Vec<_> = (0..code.k()).map(|shard| (ShardIndex(shard), 0..code.leaf_count(descriptor.len))).collect();
+        let every: Vec<_> =
+            (0..code.k()).map(|shard| (ShardIndex(shard), 0..code.leaf_count(descriptor.len))).collect();
         let mut bytes = assemble(code, &leaves, &every).map_err(|error| FetchError::FalseCode { pack, error })?;
         drop(leaves);
         bytes.truncate(descriptor.len as usize);
@@ -130,7 +131,9 @@ pub async fn range(node: &Arc<Node>, pack: &PackId, range: Range<u64>) -> Result
     let needed = leaves_of(code, descriptor.len, &range);
     let leaves = Driver::new(node, *pack, &descriptor, code, Need::Ranges(needed.clone())).run().await?;
     let first = &needed[0];
-    let skip = range.start - u64::from(first.0.0) * code.shard_len(descriptor.len) - u64::from(first.1.start) * LEAF_LEN as u64;
+    let skip = range.start
+        - u64::from(first.0.0) * code.shard_len(descriptor.len)
+        - u64::from(first.1.start) * LEAF_LEN as u64;
     let pack = *pack;
     blocking(move || {
         let bytes = assemble(code, &leaves, &needed).map_err(|error| FetchError::FalseCode { pack, error })?;
@@ -176,7 +179,9 @@ fn assemble(code: Code, leaves: &LeafMap, needed: &[(ShardIndex, Range<u32>)]) -
             }
             let sources = sources(code, leaves, at);
             let end = (at + 1..range.end)
-                .find(|row| leaves.contains_key(&(*shard, *row)) || !sources.iter().all(|it| leaves.contains_key(&(*it, *row))))
+                .find(|row| {
+                    leaves.contains_key(&(*shard, *row)) || !sources.iter().all(|it| leaves.contains_key(&(*it, *row)))
+                })
                 .unwrap_or(range.end);
             bytes.extend_from_slice(&decode_run(code, leaves, *shard, &sources, at..end)?);
             at = end;
@@ -298,7 +303,8 @@ impl<'a> Driver<'a> {
         if let Some(author) = author {
             providers.insert(author, ShardSet::first(self.code.k()));
         }
-        let mut providers: Vec<_> = providers.into_iter().filter(|(peer, _)| self.node.net.is_connected(peer)).collect();
+        let mut providers: Vec<_> =
+            providers.into_iter().filter(|(peer, _)| self.node.net.is_connected(peer)).collect();
         providers.sort_by_key(|(peer, _)| *peer);
         providers
     }
@@ -456,7 +462,8 @@ mod tests {
             let needed = leaves_of(code(), pack.len() as u64, &range);
             let bytes = assemble(code(), &leaves, &needed).unwrap();
             let shard_len = code().shard_len(pack.len() as u64);
-            let skip = range.start - u64::from(needed[0].0.0) * shard_len - u64::from(needed[0].1.start) * LEAF_LEN as u64;
+            let skip =
+                range.start - u64::from(needed[0].0.0) * shard_len - u64::from(needed[0].1.start) * LEAF_LEN as u64;
             let got = &bytes[skip as usize..(skip + range.end - range.start) as usize];
             assert_eq!(got, &pack[range.start as usize..range.end as usize], "{range:?}");
         }

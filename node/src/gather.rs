@@ -90,7 +90,8 @@ impl Gather {
     pub fn close_due(&self, node: &Arc<Node>, all: bool) {
         let mut lanes = self.lanes.lock().expect("no holder panics");
         let now = Instant::now();
-        let due: Vec<Lane> = lanes.iter().filter(|(_, it)| all || it.due <= now).map(|(lane, _)| lane.clone()).collect();
+        let due: Vec<Lane> =
+            lanes.iter().filter(|(_, it)| all || it.due <= now).map(|(lane, _)| lane.clone()).collect();
         for lane in due {
             let Some(gathering) = lanes.remove(&lane) else { continue };
             if let Err(error) = gathering.close(node, &lane) {

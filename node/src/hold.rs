@@ -45,7 +45,8 @@ pub async fn serve(node: Arc<Node>, from: NodeId, stream: Stream) {
     let (reader, writer) = stream.split();
     let (answers, queue) = mpsc::channel(ANSWERS_QUEUED_MAX);
     let writing = tokio::spawn(write_tells(writer, queue));
-    let mut server = Server { node, from, answers, permits: Arc::new(Semaphore::new(ANSWERS_MAX)), incoming: HashMap::new() };
+    let mut server =
+        Server { node, from, answers, permits: Arc::new(Semaphore::new(ANSWERS_MAX)), incoming: HashMap::new() };
     server.read(reader).await;
     drop(server);
     let _ = writing.await;
@@ -160,11 +161,14 @@ impl Server {
         }
         let incoming = self.incoming.remove(&id).expect("just found");
         if incoming.got > incoming.len {
-            return self.refuse(id, StoreRefusal::FalseRoot, format!("{} bytes came, {} are due", incoming.got, incoming.len)).await;
+            return self
+                .refuse(id, StoreRefusal::FalseRoot, format!("{} bytes came, {} are due", incoming.got, incoming.len))
+                .await;
         }
         let (node, answers, from) = (self.node.clone(), self.answers.clone(), self.from);
         tokio::spawn(async move {
-            let stored = tokio::task::spawn_blocking(move || keep(&node, &incoming)).await.expect("storing does not panic");
+            let stored =
+                tokio::task::spawn_blocking(move || keep(&node, &incoming)).await.expect("storing does not panic");
             let tell = match stored {
                 Ok(()) => Tell::Stored(v1::Stored { id }),
                 Err((why, detail)) => {

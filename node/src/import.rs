@@ -7,13 +7,16 @@
 mod read;
 mod seal;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bithealth_grant::{OrganisationSealing, Readers, Sealing};
 use bithealth_http::api::{PutEvent, PutOptions, RecordState, Wait};
 use bithealth_http::{ByteStream, ErrorBody, ErrorCode, EventStream};
-use bithealth_pack::{ClosedPack, Draft, OpenPack, PlacedChunk, RecordError, RecordMeta, SealedChunk, plaintext_digest};
+use bithealth_pack::{
+    ClosedPack, Draft, OpenPack, PlacedChunk, RecordError, RecordMeta, SealedChunk, plaintext_digest,
+};
 use bithealth_placement::{Policy, Survive};
 use bithealth_proto::v1;
 use bithealth_store::WriteError;
@@ -32,6 +35,8 @@ use seal::Step;
 
 /// Sealing jobs under way, each of at most 1 MiB of plaintext.
 const JOBS_MAX: usize = 6;
+/// Packs being written at a time, besides the one that fills: each holds its 16 MiB.
+const PACKS_WRITING_MAX: usize = 2;
 /// Events waiting for a slow caller.
 const EVENTS_MAX: usize = 1024;
 
@@ -70,7 +75,8 @@ impl Lane {
         }
         readers.sort();
         if readers.len() > bithealth_grant::READERS_MAX {
-            let message = format!("{} organisations are named, at most {} may be", readers.len(), bithealth_grant::READERS_MAX);
+            let message =
+                format!("{} organisations are named, at most {} may be", readers.len(), bithealth_grant::READERS_MAX);
             return Err(ErrorBody::new(ErrorCode::BadRequest, message));
         }
         Ok(Self { readers, policy })
@@ -80,7 +86,12 @@ impl Lane {
     ///
     /// # Errors
     /// If a reader's public key is not one.
-    pub fn close(&self, node: &Node, pack: OpenPack, replaces: Vec<Salt>) -> anyhow::Result<(ClosedPack, v1::StoredPack)> {
+    pub fn close(
+        &self,
+        node: &Node,
+        pack: OpenPack,
+        replaces: Vec<Salt>,
+    ) -> anyhow::Result<(ClosedPack, v1::StoredPack)> {
         let keys = {
             let state = node.chain.state();
             let key = |id: &MemberId| state.member(id).map(|member| (*id, member.recipient.to_vec()));
@@ -125,7 +136,8 @@ struct Placer {
     tail: Vec<Prepared>,
     tail_len: usize,
     large: Option<Large>,
-    writing: Option<JoinHandle<Result<Written, WriteError>>>,
+    /// Packs on their way to the disk, oldest first: one is written while another is synced.
+    writing: VecDeque<JoinHandle<Result<Written, WriteError>>>,
     salts: Vec<Salt>,
     done: Totals,
 }
@@ -163,7 +175,7 @@ impl Placer {
             tail: Vec::new(),
             tail_len: 0,
             large: None,
-            writing: None,
+            writing: VecDeque::new(),
             salts: Vec::new(),
             done: Totals::default(),
         }
@@ -296,14 +308,16 @@ impl Placer {
     /// The open pack goes to the disk; a fresh one takes its place.
     async fn close(&mut self) {
         let pack = std::mem::replace(&mut self.open, OpenPack::new(new_salt()));
-        self.await_write().await;
+        while self.writing.len() >= PACKS_WRITING_MAX {
+            self.await_write().await;
+        }
         let (node, lane) = (self.node.clone(), self.lane.clone());
-        self.writing = Some(tokio::task::spawn_blocking(move || write(&node, &lane, pack)));
+        self.writing.push_back(tokio::task::spawn_blocking(move || write(&node, &lane, pack)));
     }
 
-    /// Waits until the pack being written is durable, and acknowledges its records.
+    /// Waits until the oldest pack being written is durable, and acknowledges its records.
     async fn await_write(&mut self) {
-        let Some(writing) = self.writing.take() else { return };
+        let Some(writing) = self.writing.pop_front() else { return };
         match writing.await.expect("writing does not panic") {
             Ok(written) => self.acknowledge(written).await,
             Err(error) => {
@@ -342,7 +356,9 @@ impl Placer {
             self.place_tail().await;
             self.close().await;
         }
-        self.await_write().await;
+        while !self.writing.is_empty() {
+            self.await_write().await;
+        }
         if self.tail.is_empty() {
             return;
         }
@@ -408,7 +424,8 @@ fn reasons(progress: &[Option<Progress>]) -> Vec<String> {
 
 /// Closes a pack and makes it durable. Blocks.
 fn write(node: &Node, lane: &Lane, pack: OpenPack) -> Result<Written, WriteError> {
-    let (closed, beside) = lane.close(node, pack, Vec::new()).expect("members have valid keys: the ledger checked them");
+    let (closed, beside) =
+        lane.close(node, pack, Vec::new()).expect("members have valid keys: the ledger checked them");
     let position = node.vault.put_pack(&closed.salt, &beside, &closed.bytes)?;
     node.store.sync(position)?;
     node.shelf.add(closed.salt, Source::Own, &closed.rows);

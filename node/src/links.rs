@@ -18,8 +18,11 @@ const PUSH_LEAVES: usize = 16;
 /// Streams to providers, opened when first used.
 pub struct Links {
     net: Net,
-    links: Mutex<HashMap<NodeId, Arc<tokio::sync::Mutex<Option<Arc<Link>>>>>>,
+    links: Mutex<HashMap<NodeId, Place>>,
 }
+
+/// Where the stream to one provider stands once it is open; whoever opens it holds the lock.
+type Place = Arc<tokio::sync::Mutex<Option<Arc<Link>>>>;
 
 /// Why a provider gave no answer.
 #[derive(Debug, thiserror::Error)]

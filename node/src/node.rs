@@ -139,8 +139,7 @@ impl Node {
     pub fn append(self: &Arc<Self>, operation: v1::entry::Operation) -> Result<(), ChainError> {
         let entry = self.chain.append(now_ms(), operation)?;
         let node = self.clone();
-        tokio::runtime::Handle::current()
-            .spawn(async move { node.publish(Topic::Entries, encode(&entry)).await });
+        tokio::runtime::Handle::current().spawn(async move { node.publish(Topic::Entries, encode(&entry)).await });
         Ok(())
     }
 

@@ -110,7 +110,7 @@ impl Reading {
     }
 
     /// Bytes of plaintext.
-    pub fn len(&self) -> u64 {
+    pub fn plaintext_len(&self) -> u64 {
         self.opener.plaintext_len()
     }
 
@@ -185,8 +185,7 @@ impl Reading {
                         let at = (piece.offset - start) as usize;
                         let sealed = &bytes[at..at + piece.sealed_len as usize];
                         let chunk = opener.chunk(piece.index, sealed)?;
-                        let inside = piece.range.start as usize..piece.range.end as usize;
-                        Ok(Bytes::from(chunk).slice(inside))
+                        Ok(Bytes::from(chunk).slice(piece.range))
                     })
                     .collect::<Result<Vec<_>, _>>()
             })

@@ -431,7 +431,9 @@ pub async fn connect(node: Arc<Node>) {
             state.nodes().filter(|it| !it.retired && it.id != node.id()).map(|it| it.id).collect()
         };
         for other in others {
-            if kept.insert(other) && let Err(error) = node.net.keep(other, Vec::new()).await {
+            if kept.insert(other)
+                && let Err(error) = node.net.keep(other, Vec::new()).await
+            {
                 debug!(peer = %other.short(), %error, "not kept");
             }
         }

@@ -237,8 +237,9 @@ fn code_and_commit(node: &Arc<Node>, salt: &Salt) -> Result<CodedPack, Obstacle>
     let height = node.chain.state().height();
     let sites = node.sites(height);
     let live: Vec<_> = sites.iter().filter(|site| node.answers(&site.node)).cloned().collect();
+    // Before anything is read: a pack whose policy cannot hold now is looked at again and again.
+    let code = bithealth_placement::choose(&policy, &node.id(), &live, node.vault.pack_len(salt)?)?;
     let pack = node.vault.whole_pack(salt)?;
-    let code = bithealth_placement::choose(&policy, &node.id(), &live, pack.len() as u64)?;
     let coded = bithealth_pack::encode(code, salt, beside.catalog_len, &pack)?;
     let computed = bithealth_placement::place(&policy, code, &coded.id, &node.id(), &sites)?;
     let exceptions = bithealth_placement::substitutes(&policy, code, &coded.id, &node.id(), &sites, &computed, &|of| {
@@ -374,7 +375,8 @@ impl Push<'_> {
         let policy = self.policy();
         let acknowledged: Vec<_> = self.acknowledged.iter().map(|(shard, node)| (*shard, *node)).collect();
         let sites = self.node.sites_now();
-        bithealth_placement::shortfall(&policy, self.code, &self.author, &acknowledged, &sites).map(|short| short.to_string())
+        bithealth_placement::shortfall(&policy, self.code, &self.author, &acknowledged, &sites)
+            .map(|short| short.to_string())
     }
 
     fn policy(&self) -> Policy {

@@ -148,7 +148,11 @@ fn missing(node: &Node) -> Vec<Missing> {
     of.filter_map(|pack| {
         let descriptor = pack.commit.pack.as_ref()?;
         let salt: Salt = descriptor.salt.as_ref().try_into().ok()?;
-        (!node.store.contains(Kind::Pack, &salt).unwrap_or(false)).then_some(Missing { id: pack.id, salt, len: descriptor.len })
+        (!node.store.contains(Kind::Pack, &salt).unwrap_or(false)).then_some(Missing {
+            id: pack.id,
+            salt,
+            len: descriptor.len,
+        })
     })
     .collect()
 }

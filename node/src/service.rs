@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use bithealth_grant::{OrganisationSealing, Readers, Sealing};
 use bithealth_http::api::{
-    ExportFilter, Held, InviteInfo, InviteOptions, KeptPacks, ListFilter, MemberInfo, NodeInfo, OpenedAnswer, PeerInfo, PutEvent,
-    PutOptions, RecordInfo, RecordState, RestoreEvent, RestorePhase, Status, StoredBytes, VerifyEvent, VerifyOptions,
+    ExportFilter, Held, InviteInfo, InviteOptions, KeptPacks, ListFilter, MemberInfo, NodeInfo, OpenedAnswer, PeerInfo,
+    PutEvent, PutOptions, RecordInfo, RecordState, RestoreEvent, RestorePhase, Status, StoredBytes, VerifyEvent,
+    VerifyOptions,
 };
 use bithealth_http::{ByteRange, ByteStream, ErrorBody, ErrorCode, EventStream, ExportAnswer, GetAnswer, Service};
 use bithealth_types::{ByteLen, NodeId, RecordId};
@@ -50,7 +51,7 @@ impl Service for Local {
 
     async fn get(&self, record: RecordId, range: Option<ByteRange>) -> Result<GetAnswer, ErrorBody> {
         let reading = Reading::begin(&self.node, record).await.map_err(error_body)?;
-        let len = reading.len();
+        let len = reading.plaintext_len();
         let range = match range {
             None => 0..len,
             Some(range) => range.resolve(len).ok_or_else(|| ErrorBody::range_not_satisfiable(&record, len))?,
@@ -142,7 +143,8 @@ async fn open_foreign(node: &Arc<Node>) -> Result<OpenedAnswer, ErrorBody> {
             Ok(_) => Ok(OpenedAnswer { opened: 1 }),
             Err(error) => {
                 let why = refused.unwrap_or_else(|| error.to_string());
-                let message = format!("pack {} was fetched whole, {} bytes, and does not open: {why}", id.short(), bytes.len());
+                let message =
+                    format!("pack {} was fetched whole, {} bytes, and does not open: {why}", id.short(), bytes.len());
                 Err(ErrorBody::new(ErrorCode::NotGranted, message))
             }
         }
@@ -312,7 +314,7 @@ fn status(node: &Arc<Node>) -> Status {
             sealed: ByteLen(node.vault.own_len()),
             held_for_others: ByteLen(node.held_bytes.load(Ordering::Relaxed)),
             stored: ByteLen(usage.bytes),
-            disk_free: ByteLen(0),
+            disk_free: ByteLen(node.store.free_space().unwrap_or(0)),
             capacity: ByteLen(node.certificate.capacity),
         },
     }
@@ -347,7 +349,8 @@ fn warnings(node: &Node, nodes: &[NodeInfo]) -> Vec<String> {
         format!("node {author} signed two entries with sequence number {sequence}; nothing of it is taken any more")
     }));
     let shut_out = node.shut_out.lock().expect("no holder panics");
-    warnings.extend(shut_out.iter().map(|(peer, fault)| format!("node {} sent something false: {fault}", peer.short())));
+    warnings
+        .extend(shut_out.iter().map(|(peer, fault)| format!("node {} sent something false: {fault}", peer.short())));
     if restore::is_noted(&node.store) {
         warnings.push("this node is still being restored".into());
     }

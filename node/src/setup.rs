@@ -201,11 +201,17 @@ pub async fn restore(
     crate::replicate::blocking(move || -> Result<(), SetupError> {
         let store = Store::open(&store_path, store_config)?;
         crate::restore::note(&store)?;
-        Ok(drop(store.close()))
+        Ok(store.close()?)
     })
     .await?;
-    let founding =
-        Founding { genesis: &genesis, certificate: &certificate, admission: None, keys: &keys, unlocking, config: &config };
+    let founding = Founding {
+        genesis: &genesis,
+        certificate: &certificate,
+        admission: None,
+        keys: &keys,
+        unlocking,
+        config: &config,
+    };
     home.found(&founding)?;
     Ok(founded(home, &keys, &kit.organisation, &genesis))
 }

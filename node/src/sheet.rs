@@ -59,7 +59,8 @@ pub fn print_kit(kit: &v1::Kit) -> String {
     let code = BASE32_NOPAD.encode(&encode(kit));
     let lines = code.as_bytes().chunks(LINE_LEN).enumerate().map(|(index, line)| {
         let line = std::str::from_utf8(line).expect("base32 is ASCII");
-        let groups: Vec<&str> = line.as_bytes().chunks(8).map(|group| std::str::from_utf8(group).expect("ASCII")).collect();
+        let groups: Vec<&str> =
+            line.as_bytes().chunks(8).map(|group| std::str::from_utf8(group).expect("ASCII")).collect();
         format!("{:02} {} {}", index + 1, groups.join("-"), check(index + 1, line))
     });
     let lines: Vec<String> = lines.collect();

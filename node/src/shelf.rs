@@ -346,7 +346,12 @@ mod tests {
 
     fn listed(shelf: &Shelf, filter: &Filter) -> Vec<u8> {
         let mut found = Vec::new();
-        shelf.list(filter, |it| { found.push(it.row.record[0]); true }).unwrap();
+        shelf
+            .list(filter, |it| {
+                found.push(it.row.record[0]);
+                true
+            })
+            .unwrap();
         found
     }
 

@@ -166,8 +166,7 @@ impl Vault {
 
     /// Whether this shard lies here.
     pub fn has_shard(&self, pack: &PackId, shard: ShardIndex) -> bool {
-        self.has(Kind::Shard, &shard_key(pack, shard))
-            || self.own(pack).is_some_and(|own| shard.0 < own.code.k())
+        self.has(Kind::Shard, &shard_key(pack, shard)) || self.own(pack).is_some_and(|own| shard.0 < own.code.k())
     }
 
     /// The shards of `pack` that can be served from here, of `n`.

@@ -145,10 +145,8 @@ async fn repair_shard(node: &Arc<Node>, pack: PackId, shard: ShardIndex) -> bool
 
 async fn tell_progress(bytes: u64, tally: &mut Tally, events: &mpsc::Sender<VerifyEvent>) {
     tally.bytes += bytes;
-    let progress = VerifyEvent::Progress {
-        bytes: ByteLen(tally.bytes),
-        bytes_total: ByteLen(tally.bytes_total.max(tally.bytes)),
-    };
+    let progress =
+        VerifyEvent::Progress { bytes: ByteLen(tally.bytes), bytes_total: ByteLen(tally.bytes_total.max(tally.bytes)) };
     let _ = events.send(progress).await; // the check goes on without a listener: it repairs
 }
 

@@ -1,1 +1,15 @@
-//! bithealth-tests
+//! Whole systems for tests: clinics of real processes on 127.0.0.1, asked through the command line as people do.
+
+mod clinic;
+mod cluster;
+mod dice;
+mod files;
+mod program;
+mod wait;
+
+pub use clinic::{Answer, Clinic};
+pub use cluster::Cluster;
+pub use dice::Dice;
+pub use files::{bytes_of, files_of, real_data, same_files, write};
+pub use program::program;
+pub use wait::{soon, wait_until};

@@ -12,8 +12,8 @@ use bithealth_types::RecordId;
 use futures::{StreamExt, TryStreamExt};
 
 use crate::api::{
-    ExportFilter, InviteOptions, ListFilter, MemberInfo, OpenedAnswer, PeerInfo, PutOptions, RecordInfo, Status, StopAnswer,
-    VerifyOptions,
+    ExportFilter, InviteOptions, ListFilter, MemberInfo, OpenedAnswer, PeerInfo, PutOptions, RecordInfo, Status,
+    StopAnswer, VerifyOptions,
 };
 use crate::body::{lines, streamed};
 use crate::error::{ErrorBody, ErrorCode};

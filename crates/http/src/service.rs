@@ -8,8 +8,8 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 
 use crate::api::{
-    ExportFilter, InviteInfo, InviteOptions, ListFilter, MemberInfo, OpenedAnswer, PeerInfo, PutEvent, PutOptions, RecordInfo,
-    RestoreEvent, Status, VerifyEvent, VerifyOptions,
+    ExportFilter, InviteInfo, InviteOptions, ListFilter, MemberInfo, OpenedAnswer, PeerInfo, PutEvent, PutOptions,
+    RecordInfo, RestoreEvent, Status, VerifyEvent, VerifyOptions,
 };
 use crate::error::ErrorBody;
 use crate::range::ByteRange;

@@ -215,7 +215,12 @@ impl RecordOpener {
         self.parts[part].chunks.get(within).ok_or(OpenError::PartMissing { index: part as u32 })
     }
 
-    fn read_chunks(&self, mut cursor: Cursor, part: u32, list: Vec<v1::Chunk>) -> Result<Vec<ChunkOfRecord>, OpenError> {
+    fn read_chunks(
+        &self,
+        mut cursor: Cursor,
+        part: u32,
+        list: Vec<v1::Chunk>,
+    ) -> Result<Vec<ChunkOfRecord>, OpenError> {
         let due = self.parts[part as usize].place.chunk_count;
         check("the number of chunks", list.len() as u64, due.into())?;
         let one_chunk = due == 1 && self.manifest.parts.is_empty();

@@ -91,6 +91,14 @@ impl Store {
         }
     }
 
+    /// Bytes left on the disk for this user.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn free_space(&self) -> std::io::Result<u64> {
+        self.disk.free_space(&self.dir)
+    }
+
     /// Makes everything durable and closes the index, so that the next open is quick. Dropping a store does the same
     /// as well as it can.
     ///

@@ -165,7 +165,8 @@ pub(crate) async fn demo(args: DemoArgs, show: Show) -> Result<Exit, Failure> {
 /// The log of a node goes to the standard error, as much of it as `RUST_LOG` says.
 fn log() {
     use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,bithealth=info"));
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,bithealth=info,libp2p_kad=error"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let _ = log.try_init(); // a test set up its own
 }

@@ -33,7 +33,7 @@ fn status_words(status: &Status, now_ms: u64) -> String {
     let place = format!("in {} ({})", status.region, status.jurisdiction);
     line("this node", format!("{} of {}, {place}", status.node.short(), status.organisation));
     let shared = status.records.saturating_sub(status.own_records);
-    let records = format!("{} of ours, {}", counted(status.own_records, "record"), len(status.bytes.records));
+    let records = format!("{} of ours, {}", count(status.own_records), len(status.bytes.records));
     line("records", if shared == 0 { records } else { format!("{records}; {} shared with us", count(shared)) });
     packs(&status.packs).into_iter().for_each(|(head, words)| line(head, words));
     let held = format!("{} held for others of {}", len(status.bytes.held_for_others), len(status.bytes.capacity));
@@ -44,16 +44,11 @@ fn status_words(status: &Status, now_ms: u64) -> String {
 }
 
 fn packs(packs: &KeptPacks) -> Vec<(&'static str, String)> {
-    let short: u64 = packs.short.iter().map(|held| held.packs).sum();
-    let summary = match (packs.local, short) {
-        (0, 0) if packs.replicated == 0 => "nothing put yet".to_owned(),
-        (0, 0) => format!("all {} replicated: each survives what its policy names", counted(packs.replicated, "pack")),
-        (local, short) => format!(
-            "{} replicated, {} only here so far, {} short of the policy",
-            counted(packs.replicated, "pack"),
-            count(local),
-            count(short)
-        ),
+    let replicated = counted(packs.replicated, "pack");
+    let summary = match (packs.local, packs.replicated) {
+        (0, 0) => "nothing put yet".to_owned(),
+        (0, _) => format!("all {replicated} replicated: each survives what its policy names"),
+        (local, _) => format!("{replicated} replicated, {} not yet", count(local)),
     };
     let reasons = packs.short.iter().map(|held| ("", format!("{}: {}", counted(held.packs, "pack"), held.reason)));
     std::iter::once(("safety", summary)).chain(reasons).collect()
@@ -175,7 +170,7 @@ mod tests {
             members: vec![MemberInfo { member: MemberId([9; 32]), name: "Anna".into(), nodes: 3, own: true }],
             nodes: vec![node(1, true, None), node(2, true, None), node(3, false, Some(0)), node(4, false, None)],
             packs: KeptPacks {
-                local: 1,
+                local: 3,
                 replicated: 7,
                 short: vec![Held { reason: "losing region graz would lose it".into(), packs: 2 }],
             },
@@ -191,8 +186,8 @@ mod tests {
         let words = status_words(&status(), 180_000);
         for part in [
             "north (1 organisation, 4 nodes; height 1,200, last block 4 s ago)",
-            "20,000 records of ours, 1.5 GiB; 5,000 shared with us",
-            "7 packs replicated, 1 only here so far, 2 short of the policy",
+            "records     20,000 of ours, 1.5 GiB; 5,000 shared with us",
+            "7 packs replicated, 3 not yet",
             "2 packs: losing region graz would lose it",
             "warning     the disk is 91 % full",
             "01010101  Anna          graz    AT   1.0 TiB  this node",

@@ -8,9 +8,12 @@ use super::failure::Failure;
 use super::show::{Show, ago, counted, len, now_ms, plain, print_line};
 use crate::client::Client;
 
+/// Characters of a patient shown here, from the end: the identifier follows its system. JSON has all of it.
+const PATIENT_LEN: usize = 20;
+
 /// Widths of the columns before the name; a list is printed as it comes, so they are fixed.
 const HEAD: &str =
-    "RECORD                            SIZE        PUT          STATE       PATIENT           FOLDER        NAME";
+    "RECORD                            SIZE        PUT          STATE       PATIENT               FOLDER        NAME";
 
 /// Runs `ls`.
 pub(crate) async fn run(client: &Client, args: LsArgs, show: Show) -> Result<Exit, Failure> {
@@ -38,15 +41,24 @@ fn line(record: &RecordInfo, now_ms: u64) -> String {
     let owner = if record.own { String::new() } else { format!("  (of {})", plain(&record.organisation)) };
     let text = |text: &str| if text.is_empty() { "-".to_owned() } else { plain(text) };
     format!(
-        "{}  {:<10}  {:<11}  {:<10}  {:<16}  {:<12}  {}{owner}",
+        "{}  {:<10}  {:<11}  {:<10}  {:<20}  {:<12}  {}{owner}",
         record.record,
         len(record.bytes),
         ago(record.time_ms, now_ms),
         record.state,
-        text(&record.patient),
+        end_of(&text(&record.patient)),
         text(&record.category),
         text(&record.name)
     )
+}
+
+/// The last [`PATIENT_LEN`] characters, marked where something is left out.
+fn end_of(text: &str) -> String {
+    let count = text.chars().count();
+    match count.checked_sub(PATIENT_LEN) {
+        None | Some(0) => text.to_owned(),
+        Some(left_out) => std::iter::once('…').chain(text.chars().skip(left_out + 1)).collect(),
+    }
 }
 
 #[cfg(test)]
@@ -54,6 +66,12 @@ mod tests {
     use super::*;
     use bithealth_http::api::RecordState;
     use bithealth_types::{ByteLen, NodeId, RecordId};
+
+    #[test]
+    fn a_long_patient_is_shown_by_its_end() {
+        assert_eq!(end_of("12345678901234567890"), "12345678901234567890");
+        assert_eq!(end_of("http://hospital.example/Patient|9000022"), "…ple/Patient|9000022");
+    }
 
     #[test]
     fn a_record_is_one_line_under_its_heads() {

@@ -35,7 +35,14 @@ impl Clinic {
     pub(super) fn new(folder: &Path, region: &str, number: u32) -> Self {
         let name = format!("{region}-{number}");
         let path = |what: &str| folder.join(format!("{name}{what}"));
-        Self { home: path(""), key_file: path(".key"), log: path(".log"), region: region.to_owned(), name, process: None }
+        Self {
+            home: path(""),
+            key_file: path(".key"),
+            log: path(".log"),
+            region: region.to_owned(),
+            name,
+            process: None,
+        }
     }
 
     /// Where its node keeps everything.
@@ -57,7 +64,16 @@ impl Clinic {
     }
 
     fn site_args(&self) -> Vec<String> {
-        let args = ["--region", &self.region, "--jurisdiction", "EU", "--listen", "/ip4/127.0.0.1/tcp/0", "--capacity", CAPACITY];
+        let args = [
+            "--region",
+            &self.region,
+            "--jurisdiction",
+            "EU",
+            "--listen",
+            "/ip4/127.0.0.1/tcp/0",
+            "--capacity",
+            CAPACITY,
+        ];
         let mut args: Vec<String> = args.map(str::to_owned).into();
         args.push("--key-file".into());
         args.push(self.key_file.display().to_string());
@@ -81,7 +97,12 @@ impl Clinic {
     }
 
     /// Sets an empty folder up from a kit, gets everything back, and writes the records to `output`; tells each line.
-    pub(super) async fn restore(&self, kit: &Path, output: &Path, mut tell: impl FnMut(&str)) -> anyhow::Result<ExitStatus> {
+    pub(super) async fn restore(
+        &self,
+        kit: &Path,
+        output: &Path,
+        mut tell: impl FnMut(&str),
+    ) -> anyhow::Result<ExitStatus> {
         let site = self.site_args();
         let (kit, output) = (kit.display().to_string(), output.display().to_string());
         let args = ["restore", "--kit", &kit, "--output", &output];

@@ -96,8 +96,17 @@ fn table(report: &Report) -> String {
     let rows = [
         ("put", format!("{} records, {}", report.records, ByteLen(report.bytes))),
         ("", format!("durable here at {:.0} MB/s, replicated after {:.1} s", report.put_mb_s, report.replicated_s)),
-        ("stored", format!("{} on {} nodes: {stored:.2} times what was sealed", ByteLen(report.stored_bytes), report.nodes)),
-        ("lost", format!("{}: {} of {} nodes, with everything on them", report.lost_region, report.nodes_killed, report.nodes)),
+        (
+            "stored",
+            format!("{} on {} nodes: {stored:.2} times what was sealed", ByteLen(report.stored_bytes), report.nodes),
+        ),
+        (
+            "lost",
+            format!(
+                "{}: {} of {} nodes, with everything on them",
+                report.lost_region, report.nodes_killed, report.nodes
+            ),
+        ),
         ("read", format!("one record in another region in {:.0} ms", report.read_one_ms)),
         ("refused", report.refused.clone().unwrap_or_else(|| "(no clinic left to try)".into())),
         ("restored", format!("{} records, {}", report.restored_records, ByteLen(report.restored_bytes))),

@@ -45,11 +45,11 @@ pub struct Status {
 /// Our packs, by how safe they are.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeptPacks {
-    /// Only here so far.
+    /// Not standing as their policy wants yet: only here, or in too few places.
     pub local: u64,
     /// Standing as their policy wants.
     pub replicated: u64,
-    /// Those that stand elsewhere but not as their policy wants, by reason.
+    /// Of the local ones those whose replication was tried, by what holds it back.
     pub short: Vec<Held>,
 }
 

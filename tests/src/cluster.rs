@@ -1,0 +1,111 @@
+//! Clinics that know one another.
+
+use std::ops::{Index, IndexMut};
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use crate::{Clinic, wait_until};
+
+/// Clinics that know one another, in a folder that vanishes with them.
+#[derive(Debug)]
+pub struct Cluster {
+    clinics: Vec<Clinic>,
+    folder: TempDir,
+}
+
+impl Cluster {
+    /// A network of clinics, one node each: `north-1` and `north-2` stand in region `north`.
+    pub fn start(names: &[&str]) -> Self {
+        Self::start_with(names, |_| {})
+    }
+
+    /// The same, with something changed in each clinic before its node starts.
+    pub fn start_with(names: &[&str], change: impl Fn(&mut Clinic)) -> Self {
+        let mut cluster = Self { clinics: Vec::new(), folder: tempfile::tempdir().expect("a folder for the test") };
+        for name in names {
+            let mut clinic = cluster.clinic(name);
+            match cluster.clinics.first() {
+                None => clinic.init(),
+                Some(founder) => {
+                    let joined = clinic.join(&founder.invite());
+                    assert_eq!(joined.exit, 0, "{name} does not join: {joined:?}");
+                }
+            }
+            change(&mut clinic);
+            clinic.start();
+            cluster.clinics.push(clinic);
+        }
+        cluster.wait_until_joined(names.len());
+        cluster
+    }
+
+    /// A clinic with a folder here that is not set up; its region is its name up to the hyphen.
+    pub fn clinic(&self, name: &str) -> Clinic {
+        Clinic::new(self.folder.path(), name, name.split('-').next().unwrap_or(name))
+    }
+
+    /// A path in the folder of the cluster.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The folder of the cluster: everything its nodes leave behind lies here.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Every clinic that is up sees `count` nodes in blocks, all connected.
+    pub fn wait_until_joined(&self, count: usize) {
+        for clinic in self.clinics.iter().filter(|clinic| clinic.is_up()) {
+            wait_until(&format!("{} sees {count} nodes", clinic.name), || {
+                let status = clinic.status();
+                let nodes = status["nodes"].as_array().map(Vec::as_slice).unwrap_or_default();
+                let there = nodes.iter().filter(|node| node["connected"] == true && node["in_block"] == true);
+                if there.count() >= count { Ok(()) } else { Err(status.to_string()) }
+            });
+        }
+    }
+
+    /// All clinics.
+    pub fn clinics(&self) -> &[Clinic] {
+        &self.clinics
+    }
+
+    /// A region burns down: its nodes are killed and their disks gone.
+    pub fn lose(&mut self, region: &str) {
+        for clinic in self.clinics.iter_mut().filter(|clinic| clinic.region == region) {
+            clinic.kill();
+            clinic.delete();
+        }
+    }
+}
+
+impl Clinic {
+    /// An invite for the next clinic.
+    pub fn invite(&self) -> String {
+        self.done(&["invite"]).value()["text"].as_str().expect("an invite is a text").to_owned()
+    }
+
+    /// Its recovery kit, written to `path`.
+    pub fn kit(&self, path: &Path) {
+        self.done(&["kit", "--output", crate::clinic::text(path)]);
+    }
+}
+
+impl Index<&str> for Cluster {
+    type Output = Clinic;
+
+    fn index(&self, name: &str) -> &Clinic {
+        self.clinics.iter().find(|clinic| clinic.name == name).unwrap_or_else(|| panic!("no clinic is called {name}"))
+    }
+}
+
+impl IndexMut<&str> for Cluster {
+    fn index_mut(&mut self, name: &str) -> &mut Clinic {
+        self.clinics
+            .iter_mut()
+            .find(|clinic| clinic.name == name)
+            .unwrap_or_else(|| panic!("no clinic is called {name}"))
+    }
+}

@@ -1,0 +1,38 @@
+//! The program under test.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// Where the `bithealth` of this build lies. Built first if a build runs us, so that it is never an old one;
+/// `BITHEALTH_PROGRAM` names another one to test.
+///
+/// # Panics
+/// If there is none and none can be built.
+pub fn program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| match std::env::var_os("BITHEALTH_PROGRAM") {
+        Some(program) => program.into(),
+        None => build(),
+    })
+}
+
+fn build() -> PathBuf {
+    let test = std::env::current_exe().expect("a test knows where it is");
+    let folder = test.parent().and_then(Path::parent).expect("tests lie in TARGET/PROFILE/deps");
+    let program = folder.join("bithealth");
+    let Some(cargo) = std::env::var_os("CARGO") else {
+        assert!(program.exists(), "{} is not there: run `cargo build -p bithealth` first", program.display());
+        return program;
+    };
+    let profile = match folder.file_name().and_then(|name| name.to_str()) {
+        Some("debug") | None => "dev",
+        Some(profile) => profile,
+    };
+    let mut build = Command::new(cargo);
+    build.args(["build", "--quiet", "--package", "bithealth", "--bin", "bithealth", "--profile", profile]);
+    build.arg("--target-dir").arg(folder.parent().expect("a profile lies in the target folder"));
+    let status = build.current_dir(env!("CARGO_MANIFEST_DIR")).status().expect("cargo runs us, so it runs");
+    assert!(status.success(), "bithealth does not build: {status}");
+    program
+}

@@ -1,0 +1,12 @@
+//! The whole system in real processes: each promise to the people who rely on it, as a test.
+
+mod system {
+    mod away;
+    mod canary;
+    mod crash;
+    mod disk_full;
+    mod liar;
+    mod loss;
+    mod patient;
+    mod refusal;
+}

@@ -1,0 +1,65 @@
+//! Nodes that are alone, and nodes that come back.
+
+use bithealth_tests::{Clinic, Cluster, bytes_of, same_files, wait_until, write};
+use serde_json::Value;
+
+/// The number of entries and blocks a node has checked.
+fn ledger_of(clinic: &Clinic) -> (Value, Value) {
+    let verified = clinic.done(&["verify"]);
+    let done = verified.events("done").next().expect("a check ends").clone();
+    (done["entries"].clone(), done["blocks"].clone())
+}
+
+#[test]
+fn a_node_cut_off_from_everybody_puts_and_gets_and_says_why_nothing_is_replicated() {
+    let mut cluster = Cluster::start(&["north-1", "south-1"]);
+    cluster["south-1"].kill();
+    let records = cluster.path("records");
+    for name in 0..5 {
+        write(&records.join(name.to_string()), bytes_of(name, 200_000));
+    }
+    let put = cluster["north-1"].put(&records, &[]);
+    assert_eq!(put.events("record").count(), 5);
+    cluster["north-1"].get_all(&cluster.path("back"));
+    same_files(&records, &cluster.path("back")).unwrap();
+
+    let status = cluster["north-1"].wait_for("says what is short", |status| status["packs"]["short"][0].is_object());
+    let reason = status["packs"]["short"][0]["reason"].as_str().unwrap();
+    assert!(reason.contains("region"), "{reason}");
+    assert_eq!(status["packs"]["replicated"], 0);
+    let warnings = status["warnings"].to_string();
+    assert!(warnings.contains("south-1") && warnings.contains("does not answer"), "{warnings}");
+    let waited = cluster["north-1"].ask(&["put", records.to_str().unwrap(), "--wait", "replicated", "--timeout", "1s"]);
+    assert_eq!(waited.exit, 4, "kept here, not replicated in the time given: {waited:?}");
+}
+
+#[test]
+fn a_node_that_was_away_has_the_whole_log_after_its_return_and_packs_that_waited_for_it_are_replicated() {
+    let mut cluster = Cluster::start(&["north-1", "south-1", "east-1"]);
+    cluster["east-1"].kill();
+    let (small, large) = (cluster.path("small"), cluster.path("large"));
+    write(&small, bytes_of(1, 3000));
+    write(&large, bytes_of(2, 2 << 20));
+    // One survives with two nodes, the other needs all three.
+    cluster["north-1"].put_replicated(&small, &["--for", "east-1", "--survive", "0,1"]);
+    cluster["north-1"].put(&large, &["--for", "east-1", "--survive", "1,1"]);
+    let short = cluster["north-1"].wait_for("one pack waits", |status| status["packs"]["short"][0].is_object());
+    assert_eq!(short["packs"]["local"], 1);
+
+    cluster["east-1"].start();
+
+    cluster["north-1"]
+        .wait_for("all is replicated", |status| status["packs"]["local"] == 0 && status["packs"]["replicated"] == 2);
+    for (name, original) in [("small", &small), ("large", &large)] {
+        let record = cluster["east-1"].record_named(name);
+        let back = cluster.path("back");
+        cluster["east-1"].done(&["get", &record, "--output", back.to_str().unwrap()]);
+        assert!(std::fs::read(&back).unwrap() == std::fs::read(original).unwrap(), "{name} came back changed");
+    }
+    wait_until("all have the same ledger", || {
+        let ledgers: Vec<_> = cluster.clinics().iter().map(ledger_of).collect();
+        let heights: Vec<_> = cluster.clinics().iter().map(|clinic| clinic.status()["height"].clone()).collect();
+        let same = ledgers.windows(2).all(|two| two[0] == two[1]) && heights.windows(2).all(|two| two[0] == two[1]);
+        if same { Ok(()) } else { Err(format!("entries and blocks {ledgers:?}, heights {heights:?}")) }
+    });
+}

@@ -1,0 +1,207 @@
+//! A member whose node takes shards, confirms them, and gives back other bytes.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use bithealth::home::Home;
+use bithealth::keys::Unlocking;
+use bithealth_merkle::LeafTree;
+use bithealth_net::{Config, Event, Events, Net, Protocol, Stream, Verdict};
+use bithealth_proto::v1::{
+    self, exchange_ask::Ask, exchange_tell::Tell, hello_answer::Answer, sync_answer, sync_request::Request,
+};
+use bithealth_tests::{Clinic, Cluster, bytes_of, write};
+use bithealth_types::{Code, LEAF_LEN, LeafIndex, NodeId};
+use bytes::Bytes;
+use tokio::runtime::Runtime;
+
+/// Records put until the liar is asked: each time with a chance of one in three at least, so all of them never come.
+const RECORDS_MAX: u64 = 60;
+
+/// A pack, and which of its shards.
+type Shard = (Bytes, u32);
+
+/// The liar. Its node joined with a real invite; its keys and certificate are sound.
+struct Liar {
+    net: Net,
+    hello: v1::Hello,
+    shards: Mutex<HashMap<Shard, Vec<u8>>>,
+    lies: AtomicU64,
+}
+
+impl Liar {
+    /// Runs in the place of a clinic that has joined and was never started.
+    async fn start(clinic: &Clinic) -> Arc<Self> {
+        let home = Home::new(&clinic.home);
+        let keys = home.keys(&Unlocking::KeyFile(clinic.key_file().to_owned())).unwrap();
+        let genesis = home.genesis().unwrap();
+        let config = Config { listen: vec!["/ip4/127.0.0.1/tcp/0".into()], ..Config::default() };
+        let (net, events) = bithealth_net::start(*keys.node.seed(), genesis.id(), config).await.unwrap();
+        let hello = v1::Hello {
+            genesis: Bytes::copy_from_slice(genesis.id().as_bytes()),
+            version: 1,
+            node: Some(home.certificate().unwrap()),
+            admission: home.admission().unwrap(),
+            addresses: net.listen_addresses(),
+            genesis_file: Some(genesis),
+        };
+        let liar = Arc::new(Self { net, hello, shards: Mutex::default(), lies: AtomicU64::new(0) });
+        tokio::spawn(liar.clone().run(events));
+        liar.net.dial(home.config().unwrap().contacts).await.unwrap();
+        liar
+    }
+
+    fn lies(&self) -> u64 {
+        self.lies.load(Ordering::Relaxed)
+    }
+
+    async fn run(self: Arc<Self>, mut events: Events) {
+        while let Some(event) = events.next().await {
+            match event {
+                Event::Connected { node, outbound: true, .. } => drop(tokio::spawn(self.clone().greet(node))),
+                Event::Stream { from, protocol, stream } => match protocol {
+                    Protocol::Hello => drop(tokio::spawn(self.clone().welcome(from, stream))),
+                    Protocol::Sync => drop(tokio::spawn(know_nothing(stream))),
+                    Protocol::Exchange => drop(tokio::spawn(self.clone().exchange(stream))),
+                },
+                Event::Gossip { from, id, .. } => self.net.judge(id, from, Verdict::Accept).await.unwrap(),
+                _ => {}
+            }
+        }
+    }
+
+    async fn greet(self: Arc<Self>, node: NodeId) {
+        let Ok(mut stream) = self.net.open(node, Protocol::Hello).await else { return };
+        if let Ok(v1::HelloAnswer { answer: Some(Answer::Welcome(hello)) }) = stream.ask(&self.hello).await {
+            self.net.admit(node).await.unwrap();
+            self.net.keep(node, hello.addresses).await.unwrap();
+        }
+    }
+
+    async fn welcome(self: Arc<Self>, node: NodeId, mut stream: Stream) {
+        let Ok(Some(_)) = stream.recv::<v1::Hello>().await else { return };
+        self.net.admit(node).await.unwrap();
+        let answer = v1::HelloAnswer { answer: Some(Answer::Welcome(self.hello.clone())) };
+        let _ = stream.send(&answer).await; // it may have gone
+        let _ = stream.close().await;
+    }
+
+    async fn exchange(self: Arc<Self>, mut stream: Stream) {
+        let mut incoming: HashMap<u64, (Shard, u64, Vec<u8>)> = HashMap::new();
+        while let Ok(Some(v1::ExchangeAsk { ask: Some(ask) })) = stream.recv::<v1::ExchangeAsk>().await {
+            let tell = match ask {
+                Ask::Have(query) => Some(Tell::Have(self.have(query.pack))),
+                Ask::Want(want) => Some(self.lie(&want)),
+                Ask::Store(store) => {
+                    let pack = store.pack.unwrap();
+                    let len = Code::new(pack.k, pack.n).unwrap().shard_len(pack.len);
+                    let shard = (Bytes::copy_from_slice(pack.id().as_bytes()), store.shard);
+                    incoming.insert(store.id, (shard, len, Vec::new()));
+                    None
+                }
+                Ask::Leaves(leaves) => {
+                    let (_, len, bytes) = incoming.get_mut(&leaves.id).unwrap();
+                    bytes.extend_from_slice(&leaves.data);
+                    (bytes.len() as u64 == *len).then(|| {
+                        let (shard, _, bytes) = incoming.remove(&leaves.id).unwrap();
+                        self.shards.lock().unwrap().insert(shard, bytes);
+                        Tell::Stored(v1::Stored { id: leaves.id })
+                    })
+                }
+                Ask::Cancel(_) | Ask::Drop(_) => None,
+            };
+            if let Some(tell) = tell {
+                let tell = v1::ExchangeTell { tell: Some(tell) };
+                if stream.send(&tell).await.is_err() || stream.flush().await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn have(&self, pack: Bytes) -> v1::Have {
+        let mut field = vec![0; 32];
+        for (of, shard) in self.shards.lock().unwrap().keys().filter(|(of, _)| *of == pack) {
+            debug_assert_eq!(of, &pack);
+            field[*shard as usize / 8] |= 1 << (shard % 8);
+        }
+        v1::Have { pack, shards: field.into() }
+    }
+
+    /// The leaves with one bit changed, and the proof of the true ones.
+    fn lie(&self, want: &v1::Want) -> Tell {
+        let shards = self.shards.lock().unwrap();
+        let Some(bytes) = shards.get(&(want.pack.clone(), want.shard)) else {
+            return Tell::Missing(v1::Missing { id: want.id, reason: String::new() });
+        };
+        let proof = LeafTree::from_shard(bytes).prove_run(LeafIndex(want.leaf), want.count).unwrap();
+        let from = want.leaf as usize * LEAF_LEN;
+        let mut data = bytes[from..from + want.count as usize * LEAF_LEN].to_vec();
+        let middle = data.len() / 2;
+        data[middle] ^= 1;
+        self.lies.fetch_add(1, Ordering::Relaxed);
+        let proof = proof.iter().map(|hash| Bytes::copy_from_slice(hash.as_bytes())).collect();
+        Tell::Leaves(v1::Leaves { id: want.id, data: data.into(), proof })
+    }
+}
+
+/// Answers whoever synchronises with an empty ledger.
+async fn know_nothing(mut stream: Stream) {
+    while let Ok(Some(v1::SyncRequest { request: Some(request) })) = stream.recv::<v1::SyncRequest>().await {
+        let answer = match request {
+            Request::Frontier(_) => sync_answer::Answer::Frontier(v1::SyncFrontier::default()),
+            Request::Entries(_) => sync_answer::Answer::Entries(v1::EntryBatch::default()),
+            Request::Blocks(_) => sync_answer::Answer::Blocks(v1::BlockBatch::default()),
+            Request::Genesis(_) => return,
+        };
+        let answer = v1::SyncAnswer { answer: Some(answer) };
+        if stream.send(&answer).await.is_err() || stream.flush().await.is_err() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_provider_that_lies_is_named_and_shut_out_and_the_record_comes_back_right() {
+    let cluster = Cluster::start(&["north-1", "south-1", "east-1"]);
+    let west = cluster.clinic("west-1");
+    assert_eq!(west.join(&cluster["north-1"].invite()).exit, 0);
+    let runtime = Runtime::new().unwrap();
+    let liar = runtime.block_on(Liar::start(&west));
+    let node = liar.net.node().to_string();
+    cluster.wait_until_joined(4);
+
+    let mut put = 0;
+    while liar.lies() == 0 {
+        assert!(put < RECORDS_MAX, "the liar was never asked; it holds {} shards", liar.shards.lock().unwrap().len());
+        pass_on(&cluster, put);
+        put += 1;
+    }
+
+    let status = cluster["south-1"]
+        .wait_for("names the liar", |status| status["warnings"].to_string().contains("sent something false"));
+    let warnings = status["warnings"].to_string();
+    assert!(warnings.contains(&format!("node {} sent something false", &node[..8])), "{node} is not named: {warnings}");
+    let lies = liar.lies();
+    for more in 0..3 {
+        pass_on(&cluster, put + more);
+    }
+    assert_eq!(liar.lies(), lies, "who lied once is not asked again");
+}
+
+/// A record of its own pack goes from one clinic to another, past whoever holds its shards.
+fn pass_on(cluster: &Cluster, number: u64) {
+    let (name, bytes) = (format!("record {number}"), bytes_of(number, 400_000));
+    let (from, to) = (cluster.path(&name), cluster.path("back"));
+    write(&from, &bytes);
+    cluster["north-1"].put_replicated(&from, &["--for", "south-1"]);
+    let record = cluster["south-1"].record_named(&name);
+    cluster["south-1"].done(&["get", &record, "--output", path(&to)]);
+    assert!(std::fs::read(&to).unwrap() == bytes, "{name} came back changed");
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
+}

@@ -1,0 +1,139 @@
+//! Nodes and regions are lost, at once and while somebody reads.
+
+use std::path::Path;
+
+use bithealth_tests::{Clinic, Cluster, bytes_of, same_files, wait_until, write};
+
+/// A few records of all sorts: small and large, with the same contents, with none, in folders.
+fn write_records(folder: &Path) {
+    for (at, name) in (0..).zip(["letter.txt", "anna/laboratory/1.json", "anna/laboratory/2.json", "ben/scan"]) {
+        write(&folder.join(name), bytes_of(at, 5_000 + 700 * at as usize));
+    }
+    write(&folder.join("ben/image.dcm"), bytes_of(9, 3 << 20));
+    write(&folder.join("ben/copy of scan"), bytes_of(3, 5_000 + 700 * 3));
+    write(&folder.join("nothing"), "");
+    write(&folder.join("Bücher & Söhne/ärztin.txt"), "ä".repeat(400_000));
+}
+
+#[test]
+fn a_clinic_that_lost_everything_with_its_region_gets_every_file_back() {
+    let mut cluster = Cluster::start(&["north-1", "north-2", "south-1", "south-2", "east-1", "east-2"]);
+    let records = cluster.path("records");
+    write_records(&records);
+    let put = cluster["north-1"].put_replicated(&records, &["--for", "south-1"]);
+    assert_eq!(put.events("done").next().unwrap()["state"], "replicated");
+    let kit = cluster.path("kit");
+    cluster["north-1"].kit(&kit);
+
+    cluster.lose("north");
+
+    reads_what_it_was_given(&cluster["south-1"], &records, &cluster.path("read"));
+    cannot_read_what_it_was_not_given(&cluster["east-1"], &cluster["south-1"].record_named("letter.txt"));
+    let new = cluster.clinic("west-1");
+    let restored = new.restore(&kit, &cluster.path("restored"));
+    assert_eq!(restored.exit, 0, "{restored:?}");
+    same_files(&records, &cluster.path("restored")).unwrap();
+}
+
+fn reads_what_it_was_given(reader: &Clinic, records: &Path, into: &Path) {
+    let record = reader.record_named("ben/image.dcm");
+    let (image, part) = (into.join("image"), into.join("part"));
+    std::fs::create_dir_all(into).unwrap();
+    reader.done(&["get", &record, "--output", image.to_str().unwrap()]);
+    let original = std::fs::read(records.join("ben/image.dcm")).unwrap();
+    assert!(std::fs::read(image).unwrap() == original, "the image came back changed");
+    reader.done(&["get", &record, "--range", "1000000-1299999", "--output", part.to_str().unwrap()]);
+    assert!(std::fs::read(part).unwrap() == original[1_000_000..1_300_000], "a part of the image came back changed");
+    reader.get_all(&into.join("all"));
+    same_files(records, &into.join("all")).unwrap();
+}
+
+fn cannot_read_what_it_was_not_given(stranger: &Clinic, record: &str) {
+    let refused = stranger.ask(&["get", record, "--output", "-"]);
+    assert_eq!((refused.exit, refused.lines.len()), (1, 0), "{refused:?}");
+    assert!(refused.error.contains(&format!("no record {record} is known here")), "{refused:?}");
+    assert!(stranger.done(&["ls"]).lines.is_empty());
+    let refused = stranger.ask(&["open-foreign"]);
+    assert_eq!(refused.exit, 1, "{refused:?}");
+    assert!(refused.error.contains("was fetched whole") && refused.error.contains("does not open"), "{refused:?}");
+}
+
+#[test]
+fn when_more_is_lost_than_was_promised_reading_and_restoring_fail_and_say_what_is_missing() {
+    let mut cluster = Cluster::start(&["north-1", "south-1", "east-1"]);
+    let record = cluster.path("record");
+    write(&record, bytes_of(1, 2 << 20));
+    cluster["north-1"].put_replicated(&record, &["--for", "south-1", "--survive", "1,0"]);
+    let kit = cluster.path("kit");
+    cluster["north-1"].kit(&kit);
+    let id = cluster["south-1"].record_named("record");
+
+    cluster.lose("north");
+    cluster.lose("east");
+
+    let read = cluster["south-1"].ask(&["get", &id, "--output", cluster.path("read").to_str().unwrap()]);
+    assert_eq!(read.exit, 1, "{read:?}");
+    assert!(read.error.contains("needs 2 of its 3 shards, 1 more than"), "{read:?}");
+    assert!(!cluster.path("read").exists(), "a record that cannot be read leaves no file");
+    let restored = cluster.clinic("north-2").restore(&kit, &cluster.path("restored"));
+    assert_eq!(restored.exit, 1, "{restored:?}");
+    let failed = restored.events("failed").next().expect("what failed is told");
+    assert!(failed["reason"].as_str().unwrap().contains("needs 2 of its 3 shards"), "{failed}");
+    assert_eq!(restored.events("done").next().unwrap()["packs_failed"], 1);
+}
+
+#[test]
+fn a_provider_that_dies_while_a_record_is_read_does_not_stop_it() {
+    let mut cluster = Cluster::start(&["north-1", "south-1", "east-1", "west-1"]);
+    let (record, back) = (cluster.path("record"), cluster.path("back"));
+    write(&record, bytes_of(1, 40 << 20));
+    cluster["north-1"].put_replicated(&record, &["--for", "south-1"]);
+    let id = cluster["south-1"].record_named("record");
+    cluster["north-1"].kill();
+
+    let reader = &cluster["south-1"];
+    let mut reading = reader.command(&["get", &id, "--output", back.to_str().unwrap()]).spawn().unwrap();
+    let traffic = || {
+        let peers = reader.done(&["peers"]).lines;
+        peers.iter().map(|peer| peer["bytes_in"].as_u64().unwrap()).sum::<u64>()
+    };
+    let before = traffic();
+    wait_until("the reader has some of it", || {
+        let came = traffic() - before;
+        if came > 1 << 20 { Ok(()) } else { Err(format!("{came} bytes came")) }
+    });
+    assert!(reading.try_wait().unwrap().is_none(), "it was read before the provider could die");
+    cluster["east-1"].kill();
+    assert!(reading.wait().unwrap().success());
+    assert!(std::fs::read(&back).unwrap() == std::fs::read(&record).unwrap(), "the record came back changed");
+}
+
+#[test]
+fn a_provider_that_dies_during_a_restore_does_not_stop_it() {
+    let mut cluster = Cluster::start(&["north-1", "south-1", "east-1", "west-1"]);
+    let records = cluster.path("records");
+    for name in 0..4 {
+        write(&records.join(name.to_string()), bytes_of(name, 10 << 20));
+    }
+    cluster["north-1"].put_replicated(&records, &[]);
+    let kit = cluster.path("kit");
+    cluster["north-1"].kit(&kit);
+    cluster.lose("north");
+
+    let (new, restored) = (cluster.clinic("north-2"), cluster.path("restored"));
+    let answer = std::thread::scope(|scope| {
+        let restoring = scope.spawn(|| new.restore(&kit, &restored));
+        wait_until("the new node has some of it", || {
+            let status = new.ask(&["status"]);
+            let status = status.lines.first().ok_or("it does not answer yet")?;
+            match status["own_records"].as_u64() {
+                Some(0) | None => Err(status.to_string()),
+                Some(_) => Ok(()),
+            }
+        });
+        cluster["east-1"].kill();
+        restoring.join().unwrap()
+    });
+    assert_eq!(answer.exit, 0, "{answer:?}");
+    same_files(&records, &restored).unwrap();
+}
