@@ -451,7 +451,7 @@ mod tests {
     }
 
     fn pack() -> Vec<u8> {
-        (0..300_000u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
+        (0..303_104u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
     }
 
     #[test]

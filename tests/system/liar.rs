@@ -170,7 +170,7 @@ fn a_provider_that_lies_is_named_and_shut_out_and_the_record_comes_back_right() 
     assert_eq!(west.join(&cluster["north-1"].invite()).exit, 0);
     let runtime = Runtime::new().unwrap();
     let liar = runtime.block_on(Liar::start(&west));
-    let node = liar.net.node().to_string();
+    let node = liar.net.node_id().to_string();
     cluster.wait_until_joined(4);
 
     let mut put = 0;
