@@ -1,7 +1,7 @@
 //! The command line.
 //!
 //! [`run`] is the whole of `main`. Commands that ask a running node go through [`crate::client`]; those that make or run one
-//! are in [`commands`], the only place here that calls the runtime.
+//! are in `commands`, the only place here that calls the runtime.
 
 pub mod args;
 mod commands;
