@@ -44,8 +44,8 @@ pub struct DemoArgs {
     pub nodes_per_region: u32,
     /// What to put instead of made-up records.
     pub records: Option<PathBuf>,
-    /// The region or clinic to lose; the first region if none.
-    pub lose: Option<String>,
+    /// The regions and clinics to lose; the first region if none.
+    pub lose: Vec<String>,
     /// One line of JSON at the end, instead of a table.
     pub json: bool,
     /// Whether the nodes go on running.
@@ -81,7 +81,7 @@ struct Demo {
     folder: PathBuf,
     clinics: Vec<Clinic>,
     records: Option<PathBuf>,
-    lose: String,
+    lose: Vec<String>,
     teller: Teller,
 }
 
@@ -91,22 +91,20 @@ impl Demo {
         let clinics = regions.flat_map(|region| {
             (1..=args.nodes_per_region).map(move |number| Clinic::new(folder, &region, number)).collect::<Vec<_>>()
         });
-        let lose = args.lose.clone().unwrap_or_else(|| region_name(1));
+        let lose = if args.lose.is_empty() { vec![region_name(1)] } else { args.lose.clone() };
         Self { folder: folder.to_owned(), clinics: clinics.collect(), records: args.records.clone(), lose, teller }
     }
 
     async fn play(&mut self) -> anyhow::Result<Report> {
         let lost: Vec<usize> = (0..self.clinics.len()).filter(|at| self.is_lost(&self.clinics[*at])).collect();
-        ensure!(
-            !lost.is_empty(),
-            "no clinic and no region is called {}; regions are {}",
-            self.lose,
-            self.region_names()
-        );
+        for name in &self.lose {
+            let known = self.clinics.iter().any(|clinic| clinic.region == *name || clinic.name == *name);
+            ensure!(known, "no clinic and no region is called {name}; regions are {}", self.region_names());
+        }
         // The clinic that puts everything loses everything; readers stand where nothing is lost.
         let home = lost[0];
         let away: Vec<usize> = (0..self.clinics.len()).filter(|at| !lost.contains(at)).collect();
-        ensure!(!away.is_empty(), "{} is everything there is; name a part of it", self.lose);
+        ensure!(!away.is_empty(), "that is everything there is; name a part of it");
         let (reader, stranger) = (away[0], away.get(1).copied());
 
         self.start_network().await?;
@@ -134,7 +132,7 @@ impl Demo {
             stored_bytes,
             put_mb_s: mb_s(put.bytes, put.local),
             replicated_s: put.replicated.as_secs_f64(),
-            lost_region: self.lose.clone(),
+            lost_region: self.lose.join(", "),
             nodes: self.clinics.len() as u64,
             nodes_killed,
             read_one_ms: read_one_ms.as_secs_f64() * 1000.0,
@@ -149,7 +147,7 @@ impl Demo {
     }
 
     fn is_lost(&self, clinic: &Clinic) -> bool {
-        clinic.region == self.lose || clinic.name == self.lose
+        self.lose.iter().any(|name| clinic.region == *name || clinic.name == *name)
     }
 
     fn region_names(&self) -> String {
@@ -235,7 +233,7 @@ impl Demo {
     }
 
     async fn lose_nodes(&mut self, lost: &[usize]) -> anyhow::Result<u64> {
-        self.teller.step(format!("killing every node of {} and deleting their folders", self.lose));
+        self.teller.step(format!("killing every node of {} and deleting their folders", self.lose.join(", ")));
         for at in lost {
             self.clinics[*at].kill().await?;
             self.clinics[*at].delete()?;
@@ -292,9 +290,13 @@ impl Demo {
         let folder = self.folder.join("restored");
         let clinic = Clinic::new(&self.folder, &format!("{}-new", self.clinics[home].region), 1);
         let started = Instant::now();
-        let mut last = String::new();
-        let status = clinic.restore(kit, &folder, |line| last = line.to_owned()).await?;
-        ensure!(status.success(), "the restore failed: {}\n{}", last, clinic.last_words());
+        let mut missing = Vec::new();
+        let status = clinic.restore(kit, &folder, |line| missing.extend(reason_of_failure(line))).await?;
+        if !status.success() {
+            missing.dedup();
+            let why = if missing.is_empty() { clinic.last_words() } else { missing.join("\n  ") };
+            bail!("not everything came back: more was lost than the policy promises to survive\n  {why}");
+        }
         let time = started.elapsed();
         self.teller.done(format!("everything back in {:.1} s", time.as_secs_f64()));
         Ok(Restored { folder, time })
@@ -314,6 +316,13 @@ impl Demo {
         eprintln!("\n{} nodes go on running. To stop them and delete everything:", processes.len());
         eprintln!("  kill {} && rm -r {}", processes.join(" "), folder.display());
     }
+}
+
+/// Why a pack did not come back, if a line of the restore's JSON says so.
+fn reason_of_failure(line: &str) -> Option<String> {
+    let event: Value = serde_json::from_str(line).ok()?;
+    let failed = event.get("event")? == "failed";
+    failed.then(|| event.get("reason").and_then(Value::as_str).map(str::to_owned)).flatten()
 }
 
 struct Put {

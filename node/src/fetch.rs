@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bithealth_exchange::{Config, Effect, Fetch, Input, Need, ShardSet, Spec, Want, WantId};
 use bithealth_pack::{DecodeError, DescriptorError};
-use bithealth_proto::v1::PackDescriptor;
+use bithealth_proto::v1::{self, PackDescriptor};
 use bithealth_types::{Code, Digest, LEAF_LEN, NodeId, PackId, ShardIndex, Time};
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -293,7 +293,7 @@ impl<'a> Driver<'a> {
         Time(self.started.elapsed().as_millis() as u64)
     }
 
-    /// Who should hold what, of those that answer: the holders, and the author with the whole pack.
+    /// Who should hold what, of those that answer: the holders, the author with the whole pack, and what lies here.
     fn known_providers(&self) -> Vec<(NodeId, ShardSet)> {
         let author = self.node.chain.state().pack(&self.pack).map(|pack| pack.author);
         let mut providers: HashMap<NodeId, ShardSet> = HashMap::new();
@@ -303,14 +303,18 @@ impl<'a> Driver<'a> {
         if let Some(author) = author {
             providers.insert(author, ShardSet::first(self.code.k()));
         }
-        let mut providers: Vec<_> =
-            providers.into_iter().filter(|(peer, _)| self.node.net.is_connected(peer)).collect();
+        let own: ShardSet = self.node.vault.shards_of(&self.pack, self.code.n()).into_iter().collect();
+        providers.remove(&self.node.id());
+        if !own.is_empty() {
+            providers.insert(self.node.id(), own);
+        }
+        let mut providers: Vec<_> = providers.into_iter().filter(|(peer, _)| self.node.answers(peer)).collect();
         providers.sort_by_key(|(peer, _)| *peer);
         providers
     }
 
     fn lost_provider(&mut self) -> Option<Input> {
-        let peer = self.asked.iter().copied().find(|peer| !self.node.net.is_connected(peer))?;
+        let peer = self.asked.iter().copied().find(|peer| !self.node.answers(peer))?;
         self.asked.remove(&peer);
         Some(Input::PeerLost { peer })
     }
@@ -372,7 +376,11 @@ impl<'a> Driver<'a> {
         let (node, pack, sender) = (self.node.clone(), self.pack, self.sender.clone());
         let task = tokio::spawn(async move {
             let want = ask.id;
-            let input = match node.links.want(to, &pack, ask.shard, ask.first, ask.count).await {
+            let answer = match to == node.id() {
+                true => Ok(read_here(&node, pack, &ask).await),
+                false => node.links.want(to, &pack, ask.shard, ask.first, ask.count).await,
+            };
+            let input = match answer {
                 Ok(Wanted::Leaves(leaves)) => Input::Leaves {
                     from: to,
                     want,
@@ -389,6 +397,9 @@ impl<'a> Driver<'a> {
 
     /// A peer that sent a false leaf lied about bytes it hashed: it is no peer any more until this node restarts.
     fn blame(&self, peer: NodeId, fault: String) {
+        if peer == self.node.id() {
+            return warn!(fault, "a shard that lies here is damaged");
+        }
         warn!(peer = %peer.short(), fault, "a peer sent false leaves and is shut out");
         self.node.shut_out(peer, fault);
     }
@@ -411,6 +422,23 @@ impl Drop for Driver<'_> {
     fn drop(&mut self) {
         for task in self.wants.values() {
             task.abort();
+        }
+    }
+}
+
+/// A run of leaves that lies here; the core verifies it like any other.
+async fn read_here(node: &Arc<Node>, pack: PackId, ask: &Want) -> Wanted {
+    let (worker, id, shard, first, count) = (node.clone(), ask.id, ask.shard, ask.first, ask.count);
+    match blocking(move || worker.vault.leaves(&pack, shard, first, count)).await {
+        Ok(Some(run)) => Wanted::Leaves(v1::Leaves {
+            id: id.0,
+            data: run.data,
+            proof: run.proof.iter().map(|hash| Bytes::copy_from_slice(hash.as_bytes())).collect(),
+        }),
+        Ok(None) => Wanted::Missing,
+        Err(error) => {
+            warn!(pack = %pack.short(), %error, "leaves that lie here cannot be read; others are asked");
+            Wanted::Missing
         }
     }
 }

@@ -17,7 +17,7 @@ use bithealth_types::{CODED_PACK_LEN_MIN, MemberId};
 use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use tracing::error;
+use tracing::{error, warn};
 
 use crate::import::{Lane, Prepared, new_salt};
 use crate::node::Node;
@@ -25,11 +25,37 @@ use crate::replicate::{blocking, policy_message, policy_of};
 use crate::shelf::{Salt, Source};
 use crate::vault::{keys, whole};
 
-/// Packs being gathered, one a lane.
+/// How long a pack that could not be written waits until it is tried again. Its records are read from here meanwhile.
+const CLOSE_RETRY: Duration = Duration::from_secs(2);
+
+/// Packs being gathered.
 #[derive(Default)]
 pub struct Gather {
-    lanes: Mutex<HashMap<Lane, Gathering>>,
+    packs: Mutex<Packs>,
     opened: Notify,
+}
+
+#[derive(Default)]
+struct Packs {
+    /// Those that take more records, one a lane.
+    open: HashMap<Lane, Gathering>,
+    /// Those that take no more and could not be written yet: their records are in the journal, and the disk is full.
+    waiting: Vec<(Lane, Gathering)>,
+}
+
+impl Packs {
+    /// Closes a pack; one that cannot be written waits here.
+    fn close(&mut self, node: &Arc<Node>, lane: Lane, mut gathering: Gathering) {
+        if let Err(error) = gathering.close(node, &lane) {
+            error!(%error, "a pack of small records cannot be written; they are safe in the journal");
+            gathering.due = Instant::now() + CLOSE_RETRY;
+            self.waiting.push((lane, gathering));
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Gathering> {
+        self.open.values().chain(self.waiting.iter().map(|(_, gathering)| gathering))
+    }
 }
 
 struct Gathering {
@@ -55,10 +81,14 @@ impl Gather {
     /// # Errors
     /// [`WriteError`] if the store takes nothing; then none of them is kept.
     pub fn take(&self, node: &Arc<Node>, lane: &Lane, records: Vec<Prepared>) -> anyhow::Result<Gathered> {
-        let mut lanes = self.lanes.lock().expect("no holder panics");
+        let mut packs = self.packs.lock().expect("no holder panics");
         let mut gathered = Gathered { rows: Vec::new(), salts: Vec::new(), sealed_bytes: 0 };
         let due = Instant::now() + Duration::from_millis(node.config.gather_ms);
-        let mut gathering = lanes.remove(lane).unwrap_or_else(|| Gathering::new(due));
+        // A copy: where these records cannot be kept, those before them stay as they are.
+        let mut gathering = match packs.open.get(lane) {
+            Some(gathering) => gathering.copy()?,
+            None => Gathering::new(due),
+        };
         let before = gathering.pack.len();
         for record in &records {
             if !record.fits(&gathering.pack) {
@@ -71,38 +101,41 @@ impl Gather {
         gathering.save(node, lane)?;
         node.shelf.add(*gathering.pack.salt(), Source::Open, &gathered.rows);
         if gathering.pack.len() >= CODED_PACK_LEN_MIN {
-            gathering.close(node, lane)?;
+            packs.open.remove(lane);
+            packs.close(node, lane.clone(), gathering);
         } else {
-            lanes.insert(lane.clone(), gathering);
-            self.opened.notify_one();
+            packs.open.insert(lane.clone(), gathering);
         }
+        self.opened.notify_one();
         Ok(gathered)
     }
 
-    /// Bytes of a pack that is still open.
+    /// Bytes of a pack that is not written yet.
     pub fn read(&self, salt: &Salt, range: Range<u64>) -> Option<Bytes> {
-        let lanes = self.lanes.lock().expect("no holder panics");
-        let gathering = lanes.values().find(|gathering| gathering.pack.salt() == salt)?;
+        let packs = self.packs.lock().expect("no holder panics");
+        let gathering = packs.all().find(|gathering| gathering.pack.salt() == salt)?;
         gathering.pack.bytes().get(range.start as usize..range.end as usize).map(Bytes::copy_from_slice)
     }
 
     /// Closes the packs whose time has come; `all` closes every one. Blocks on the disk.
     pub fn close_due(&self, node: &Arc<Node>, all: bool) {
-        let mut lanes = self.lanes.lock().expect("no holder panics");
+        let mut packs = self.packs.lock().expect("no holder panics");
         let now = Instant::now();
-        let due: Vec<Lane> =
-            lanes.iter().filter(|(_, it)| all || it.due <= now).map(|(lane, _)| lane.clone()).collect();
-        for lane in due {
-            let Some(gathering) = lanes.remove(&lane) else { continue };
-            if let Err(error) = gathering.close(node, &lane) {
-                // The records are safe in the journal; the next start closes their pack.
-                error!(%error, "a pack of small records cannot be written");
+        let waiting = std::mem::take(&mut packs.waiting);
+        let open = std::mem::take(&mut packs.open);
+        let (due, later): (Vec<_>, Vec<_>) = open.into_iter().partition(|(_, gathering)| all || gathering.due <= now);
+        packs.open.extend(later);
+        for (lane, gathering) in waiting.into_iter().chain(due) {
+            if all || gathering.due <= now {
+                packs.close(node, lane, gathering);
+            } else {
+                packs.waiting.push((lane, gathering));
             }
         }
     }
 
     fn next_due(&self) -> Option<Instant> {
-        self.lanes.lock().expect("no holder panics").values().map(|gathering| gathering.due).min()
+        self.packs.lock().expect("no holder panics").all().map(|gathering| gathering.due).min()
     }
 }
 
@@ -123,7 +156,7 @@ pub async fn run(node: Arc<Node>) {
 /// Closes the packs that were open when the node stopped. Blocks on the disk.
 ///
 /// # Errors
-/// If the journal cannot be read or the packs cannot be written.
+/// If the journal cannot be read.
 pub fn recover(node: &Arc<Node>) -> anyhow::Result<()> {
     let mut journal: Vec<[u8; 40]> =
         keys(&node.store, Kind::Pending)?.into_iter().filter_map(|key| key.try_into().ok()).collect();
@@ -131,7 +164,7 @@ pub fn recover(node: &Arc<Node>) -> anyhow::Result<()> {
     for keys in journal.chunk_by(|a, b| a[..32] == b[..32]) {
         let salt: Salt = keys[0][..32].try_into().expect("32 of 40 bytes");
         if node.store.contains(Kind::Pack, &salt)? {
-            drop_journal(node, keys)?;
+            drop_journal(node, keys);
             continue;
         }
         let mut snapshots = Vec::new();
@@ -148,7 +181,9 @@ pub fn recover(node: &Arc<Node>) -> anyhow::Result<()> {
         let rows: Vec<CatalogRow> = snapshots.iter().flat_map(|snapshot| snapshot.rows.clone()).collect();
         let pack = OpenPack::resume(salt, snapshots)?;
         node.shelf.add(salt, Source::Open, &rows);
-        Gathering { pack, saved: Mark::default(), journal: keys.to_vec(), due: Instant::now() }.close(node, &lane)?;
+        let gathering = Gathering { pack, saved: Mark::default(), journal: keys.to_vec(), due: Instant::now() };
+        // On a full disk the node starts all the same, and the pack waits.
+        node.gather.packs.lock().expect("no holder panics").close(node, lane, gathering);
     }
     Ok(())
 }
@@ -156,6 +191,11 @@ pub fn recover(node: &Arc<Node>) -> anyhow::Result<()> {
 impl Gathering {
     fn new(due: Instant) -> Self {
         Self { pack: OpenPack::new(new_salt()), saved: Mark::default(), journal: Vec::new(), due }
+    }
+
+    fn copy(&self) -> anyhow::Result<Self> {
+        let pack = OpenPack::resume(*self.pack.salt(), vec![self.pack.snapshot_since(Mark::default())])?;
+        Ok(Self { pack, saved: self.saved, journal: self.journal.clone(), due: self.due })
     }
 
     /// Writes what came since the last save to the journal, durably.
@@ -181,14 +221,14 @@ impl Gathering {
     }
 
     /// Closes the pack and drops its journal.
-    fn close(self, node: &Arc<Node>, lane: &Lane) -> anyhow::Result<()> {
+    fn close(&self, node: &Arc<Node>, lane: &Lane) -> anyhow::Result<()> {
         let salt = *self.pack.salt();
-        let (closed, beside) = lane.close(node, self.pack, Vec::new())?;
+        let (closed, beside) = lane.close(node, self.copy()?.pack, Vec::new())?;
         let position = node.vault.put_pack(&salt, &beside, &closed.bytes)?;
         node.store.sync(position)?;
         node.shelf.close(&salt);
         node.replication.add(salt);
-        drop_journal(node, &self.journal)?;
+        drop_journal(node, &self.journal);
         Ok(())
     }
 }
@@ -201,9 +241,11 @@ fn read_journal(entry: &[u8]) -> anyhow::Result<(&[u8], &[u8])> {
         .ok_or_else(|| anyhow::anyhow!("a journal entry is cut off"))
 }
 
-fn drop_journal(node: &Node, keys: &[[u8; 40]]) -> Result<(), WriteError> {
+/// Drops the journal of a pack that is written. What cannot be dropped on a full disk goes at the next start.
+fn drop_journal(node: &Node, keys: &[[u8; 40]]) {
     for key in keys {
-        node.store.remove(Kind::Pending, key)?;
+        if let Err(error) = node.store.remove(Kind::Pending, key) {
+            return warn!(%error, "the journal of a pack that is written stays for now");
+        }
     }
-    Ok(())
 }

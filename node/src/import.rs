@@ -227,6 +227,8 @@ impl Placer {
     }
 
     async fn on_unchanged(&mut self, name: String, record: bithealth_types::RecordId, bytes: u64) {
+        // It is as safe as the pack it has been in since it was first put.
+        self.salts.extend(self.node.shelf.salt_of(&record).filter(|salt| !self.salts.contains(salt)));
         self.done.records += 1;
         self.done.unchanged += 1;
         self.done.bytes += bytes;

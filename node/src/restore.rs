@@ -5,7 +5,7 @@
 //! that is cut off goes on where it was, pack by pack.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bithealth_proto::v1;
 use bithealth_store::Kind;
@@ -23,8 +23,10 @@ use crate::shelf::{Salt, Source};
 const PACKS_IN_FLIGHT: usize = 2;
 /// The ledger counts as fetched when nothing new came for so long.
 const LEDGER_QUIET: Duration = Duration::from_millis(1_500);
-/// How long a node that finds no peer goes on saying so before it counts the restore as failed for now.
+/// Between two looks at whether what is missing can be had now.
 const RETRY: Duration = Duration::from_secs(2);
+/// A restore that brought nothing back for so long has failed for now. The node goes on trying while it runs.
+const PATIENCE: Duration = Duration::from_secs(15);
 /// The note in the store.
 const NOTE: &[u8] = b"restoring";
 
@@ -45,6 +47,8 @@ pub struct RestoreProgress {
     pub records: u64,
     /// Packs that could not be had in the last round, and why.
     pub failed: Vec<(PackId, String)>,
+    /// Nothing came back for so long that whoever waits is told so.
+    pub is_stuck: bool,
 }
 
 /// What a restore does.
@@ -84,13 +88,21 @@ pub async fn run(node: Arc<Node>) {
     wait_for_peers(&node).await;
     tell(&node, |progress| progress.phase = Phase::Ledger);
     wait_for_ledger(&node).await;
+    let (mut packs, mut since) = (0, Instant::now());
     loop {
         tell(&node, |progress| progress.phase = Phase::Packs);
         let failed = fetch_missing(&node).await;
+        let back = node.restoring.borrow().packs;
+        if back > packs {
+            (packs, since) = (back, Instant::now());
+        }
         if failed.is_empty() && missing(&node).is_empty() {
             break;
         }
-        tell(&node, |progress| progress.failed = failed);
+        tell(&node, |progress| {
+            progress.failed = failed;
+            progress.is_stuck = since.elapsed() >= PATIENCE;
+        });
         let mut changes = node.chain.watch();
         let mut peers = node.peers_changed.subscribe();
         tokio::select! {
@@ -105,6 +117,7 @@ pub async fn run(node: Arc<Node>) {
     info!("restored");
     tell(&node, |progress| {
         progress.failed.clear();
+        progress.is_stuck = false;
         progress.phase = Phase::Done;
     });
 }

@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex};
 
 use bithealth_http::ServeError;
 use bithealth_net::StartError;
-use bithealth_store::{OpenError, Store};
-use bithealth_types::{MemberId, NodeId};
+use bithealth_store::{Kind, OpenError, ReadError, Store};
+use bithealth_types::{GenesisId, MemberId, NodeId};
 use tokio::sync::{Notify, Semaphore, watch};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::chain::{Chain, ChainError};
 use crate::gather::{self, Gather};
@@ -25,6 +25,9 @@ use crate::service::Local;
 use crate::shelf::{Shelf, Source};
 use crate::vault::{OwnPack, Vault};
 use crate::{consolidate, hold, peers};
+
+/// Under this the store notes whose network it belongs to.
+const NETWORK: &[u8] = b"network";
 
 /// A node that answers.
 #[derive(Clone, Debug)]
@@ -53,6 +56,17 @@ pub enum RunError {
     /// Its store cannot be opened.
     #[error(transparent)]
     Store(#[from] OpenError),
+    /// Its folder holds the genesis of another network than its store.
+    #[error("genesis.bin is of network {got}, this node's store is of network {want}; put the right file back")]
+    OtherNetwork {
+        /// What the file is of.
+        got: GenesisId,
+        /// What the store is of.
+        want: GenesisId,
+    },
+    /// The store cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
     /// Its ledger cannot be opened.
     #[error(transparent)]
     Chain(#[from] ChainError),
@@ -127,6 +141,8 @@ async fn start(home: &Home, unlocking: &Unlocking) -> Result<(Arc<Node>, bitheal
     let store = Arc::new(blocking(move || Store::open(&path, store_config)).await?);
     let node_key = bithealth_envelope::NodeKey::from_seed(*keys.node.seed());
     let (chain_store, genesis_id) = (store.clone(), genesis.id());
+    let checked = store.clone();
+    blocking(move || check_network(&checked, genesis_id)).await?;
     let chain = Arc::new(blocking(move || Chain::open(genesis, chain_store, node_key)).await?);
     let net_config = bithealth_net::Config { listen: config.listen.clone(), ..Default::default() };
     let (net, events) = bithealth_net::start(*keys.node.seed(), genesis_id, net_config).await?;
@@ -158,6 +174,21 @@ async fn start(home: &Home, unlocking: &Unlocking) -> Result<(Arc<Node>, bitheal
         node.restoring.send_modify(|progress| progress.phase = restore::Phase::Connecting);
     }
     Ok((node, events))
+}
+
+/// A store belongs to one network, from its first start on. Blocks.
+fn check_network(store: &Store, genesis: GenesisId) -> Result<(), RunError> {
+    let Some(item) = store.get(Kind::Meta, NETWORK)? else {
+        // On a full disk it is noted at a later start.
+        if let Err(error) = store.put(Kind::Meta, NETWORK, genesis.as_bytes(), &[]).and_then(|at| store.sync(at)) {
+            warn!(%error, "the store does not note its network yet");
+        }
+        return Ok(());
+    };
+    match GenesisId::try_from(item.meta.as_ref()) {
+        Ok(want) if want != genesis => Err(RunError::OtherNetwork { got: genesis, want }),
+        _ => Ok(()),
+    }
 }
 
 /// Takes up what the store holds: own packs onto the shelf and on their way, the journal into packs.

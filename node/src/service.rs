@@ -362,7 +362,14 @@ async fn tell_restore(node: Arc<Node>, events: mpsc::Sender<RestoreEvent>) {
     let mut told = std::collections::HashSet::new();
     loop {
         let now = progress.borrow_and_update().clone();
+        for (pack, reason) in &now.failed {
+            if told.insert(*pack) {
+                let failed = RestoreEvent::Failed { pack: pack.to_string(), records: None, reason: reason.clone() };
+                let _ = events.send(failed).await; // checked below
+            }
+        }
         let phase = match now.phase {
+            _ if now.is_stuck => None,
             Phase::Done => None,
             Phase::Connecting => Some(RestorePhase::Connecting),
             Phase::Ledger => Some(RestorePhase::Ledger),
@@ -378,12 +385,6 @@ async fn tell_restore(node: Arc<Node>, events: mpsc::Sender<RestoreEvent>) {
             let _ = events.send(done).await; // the caller has gone
             return;
         };
-        for (pack, reason) in &now.failed {
-            if told.insert(*pack) {
-                let failed = RestoreEvent::Failed { pack: pack.to_string(), records: None, reason: reason.clone() };
-                let _ = events.send(failed).await; // checked below
-            }
-        }
         let event = RestoreEvent::Progress {
             phase,
             packs: now.packs,

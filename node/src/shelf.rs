@@ -167,6 +167,13 @@ impl Shelf {
         Ok(Some(self.at(slot)?))
     }
 
+    /// The pack a record is in.
+    pub fn salt_of(&self, record: &RecordId) -> Option<Salt> {
+        let index = self.index.read().expect("no holder panics");
+        let slot = index.records.get(record)?;
+        index.packs[slot.pack as usize].as_ref().map(|shelved| shelved.salt)
+    }
+
     /// The record with these contents in this folder, if it was put before.
     pub fn unchanged(&self, tag: &[u8; 16]) -> Option<RecordId> {
         self.index.read().expect("no holder panics").tags.get(tag).copied()

@@ -29,8 +29,22 @@ fn a_node_cut_off_from_everybody_puts_and_gets_and_says_why_nothing_is_replicate
     assert_eq!(status["packs"]["replicated"], 0);
     let warnings = status["warnings"].to_string();
     assert!(warnings.contains("south-1") && warnings.contains("does not answer"), "{warnings}");
-    let waited = cluster["north-1"].ask(&["put", records.to_str().unwrap(), "--wait", "replicated", "--timeout", "1s"]);
+    write(&cluster.path("more"), bytes_of(9, 1000));
+    let more = cluster.path("more");
+    let waited = cluster["north-1"].ask(&["put", more.to_str().unwrap(), "--wait", "replicated", "--timeout", "1s"]);
     assert_eq!(waited.exit, 4, "kept here, not replicated in the time given: {waited:?}");
+}
+
+#[test]
+fn an_unchanged_record_is_replicated_only_where_its_pack_is() {
+    let mut cluster = Cluster::start(&["north-1", "south-1"]);
+    cluster["south-1"].kill();
+    let record = cluster.path("record");
+    write(&record, bytes_of(1, 1000));
+    cluster["north-1"].put(&record, &[]);
+    let again = cluster["north-1"].ask(&["put", record.to_str().unwrap(), "--wait", "replicated", "--timeout", "1s"]);
+    assert_eq!(again.events("record").next().unwrap()["unchanged"], true);
+    assert_eq!((again.exit, &again.events("done").next().unwrap()["state"]), (4, &Value::from("local")), "{again:?}");
 }
 
 #[test]

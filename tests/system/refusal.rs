@@ -5,7 +5,6 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
-use std::path::Path;
 
 use bithealth::sheet;
 use bithealth_tests::{Clinic, Cluster, bytes_of, files_of, same_files, write};
@@ -30,7 +29,7 @@ fn what_cannot_be_read_is_named_and_the_rest_goes_in() {
     std::os::unix::fs::symlink("gone", records.join("dangling")).unwrap();
     let mut unreadable = vec!["mem".to_owned(), "missing".to_owned()];
     write(&records.join("locked"), "x");
-    std::fs::set_permissions(records.join("locked"), std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(records.join("locked"), std::fs::Permissions::from_mode(0o000)).unwrap();
     match std::fs::read(records.join("locked")) {
         Ok(bytes) => write(&rest.join("locked"), bytes), // root reads everything
         Err(_) => unreadable.push("locked".to_owned()),
@@ -212,16 +211,13 @@ fn an_invite_is_good_for_one_organisation() {
 
 #[test]
 fn a_genesis_of_another_network_starts_no_node() {
-    let folder = tempfile::tempdir().unwrap();
-    let (clinic, other) = (apart(&folder), Clinic::new(folder.path(), "other-1", "other"));
-    clinic.init();
+    let (mut ours, other) = (Cluster::start(&["north-1"]), tempfile::tempdir().unwrap());
+    let other = apart(&other);
     other.init();
-    put_in_place(&other.home.join("genesis.bin"), &clinic.home.join("genesis.bin"));
+    let clinic = &mut ours["north-1"];
+    clinic.stop();
+    std::fs::copy(other.home.join("genesis.bin"), clinic.home.join("genesis.bin")).unwrap();
     let refused = clinic.ask(&["node", "--key-file", clinic.key_file().to_str().unwrap()]);
     assert_eq!(refused.exit, 1, "{refused:?}");
-    assert!(refused.error.contains("genesis"), "{refused:?}");
-}
-
-fn put_in_place(from: &Path, to: &Path) {
-    std::fs::copy(from, to).unwrap();
+    assert!(refused.error.contains("genesis.bin is of network"), "{refused:?}");
 }

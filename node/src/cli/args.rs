@@ -277,9 +277,9 @@ pub struct DemoArgs {
     /// Put these files instead of made-up ones
     #[arg(long, value_name = "PATH")]
     pub records: Option<PathBuf>,
-    /// What to lose: a region's or a node's name
+    /// What to lose, a region or a clinic as north or south-2; several times for several [default: the first region]
     #[arg(long, value_name = "NAME")]
-    pub lose: Option<String>,
+    pub lose: Vec<String>,
     /// Keep the nodes running, and their folders
     #[arg(long)]
     pub keep: bool,
