@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bithealth_merkle::LeafTree;
 use bithealth_net::{Reader, Stream, Writer};
@@ -223,7 +224,9 @@ fn keep(node: &Node, incoming: &Incoming) -> Result<(), (StoreRefusal, String)> 
     }
     let parts: Vec<&[u8]> = incoming.parts.iter().map(|part| part.as_ref()).collect();
     let position = node.vault.put_shard(&incoming.pack, incoming.shard, &tree, &parts).map_err(full)?;
-    node.store.sync(position).map_err(full)
+    node.store.sync(position).map_err(full)?;
+    node.held_bytes.fetch_add(incoming.len, Ordering::Relaxed);
+    Ok(())
 }
 
 async fn write_tells(mut writer: Writer, mut queue: mpsc::Receiver<Tell>) {
