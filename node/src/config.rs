@@ -23,6 +23,8 @@ pub struct Config {
     pub no_single_state: bool,
     /// How long small writes are gathered into one pack after they are durable here.
     pub gather_ms: u64,
+    /// How often small packs are looked through, to be gathered into coded ones.
+    pub consolidate_ms: u64,
     /// Bytes kept free on the disk: below it new writes are refused.
     pub disk_reserve_bytes: u64,
     /// How often the replication of packs that are not where they belong is tried again.
@@ -49,6 +51,7 @@ impl Default for Config {
             keep_in: Vec::new(),
             no_single_state: false,
             gather_ms: 500,
+            consolidate_ms: 30_000,
             disk_reserve_bytes: 64 << 20,
             retry_ms: 2_000,
         }

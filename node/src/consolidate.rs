@@ -1,7 +1,7 @@
 //! Small packs, kept as whole copies, become full coded ones: once enough of one kind are replicated, their records move
 //! into one pack. When that is replicated too, and not before, the small ones are retired and their copies dropped.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,8 +18,6 @@ use crate::shelf::{Salt, Source};
 
 /// Small packs of one kind are gathered once they have this many bytes together, well past what is worth coding.
 const GATHERED_LEN_MIN: u64 = 4 * CODED_PACK_LEN_MIN as u64;
-/// How often small packs are looked through.
-const LOOK_EVERY: Duration = Duration::from_secs(30);
 
 /// A small pack that could move.
 struct Small {
@@ -29,14 +27,40 @@ struct Small {
 
 /// Gathers small packs for as long as the node runs.
 pub async fn run(node: Arc<Node>) {
-    let mut look = tokio::time::interval(LOOK_EVERY);
+    let mut look = tokio::time::interval(Duration::from_millis(node.config.consolidate_ms));
+    let mut retired_seen = 0;
     loop {
         look.tick().await;
         let worker = node.clone();
-        if let Err(error) = blocking(move || gather_small(&worker)).await {
+        let (gathered, dropped) = blocking(move || {
+            let gathered = gather_small(&worker);
+            (gathered, drop_retired(&worker, retired_seen))
+        })
+        .await;
+        if let Err(error) = gathered {
             warn!(%error, "small packs cannot be gathered");
         }
+        match dropped {
+            Ok(retired) => retired_seen = retired,
+            Err(error) => warn!(%error, "shards of retired packs cannot be dropped yet"),
+        }
     }
+}
+
+/// Drops what this node holds of packs that were retired while it was away, or whose author could not tell it. Looks
+/// only if the ledger has other than `seen` retired packs, and returns how many it has. Blocks.
+fn drop_retired(node: &Node, seen: usize) -> anyhow::Result<usize> {
+    let retired: HashSet<PackId> = {
+        let state = node.chain.state();
+        state.packs().filter(|pack| pack.retired_into.is_some()).map(|pack| pack.id).collect()
+    };
+    if retired.len() != seen {
+        for (pack, shard) in node.vault.held()?.into_iter().filter(|(pack, _)| retired.contains(pack)) {
+            node.drop_shard(&pack, shard)?;
+            debug!(pack = %pack.short(), %shard, "a shard of a retired pack was dropped");
+        }
+    }
+    Ok(retired.len())
 }
 
 /// Gathers the small packs of each lane that has enough of them. Blocks.
@@ -169,7 +193,7 @@ async fn retire(node: &Arc<Node>, old: &Salt, into: &PackId) -> anyhow::Result<(
     .await?;
     for (shard, holder) in holders {
         if holder != node.id() && shard != ShardIndex(0) && node.answers(&holder) {
-            // One that is away drops its copy when it scrubs: the retirement is on the ledger.
+            // One that is away drops its copy when it hears of the ledger again.
             let _ = node.links.drop_shard(holder, &old_id, shard).await;
         }
     }

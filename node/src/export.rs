@@ -10,6 +10,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
 use prost::Message;
+use prost::encoding::{WireType, encode_key, encode_varint};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
@@ -24,7 +25,9 @@ const JOB_LEN: u64 = 1 << 20;
 /// Jobs under way.
 const JOBS_MAX: usize = 4;
 /// Buffers waiting for a slow caller.
-const BUFFERS_MAX: usize = 4;
+const BUFFERS_MAX: usize = 16;
+/// The number of `PutFrame.data`.
+const DATA_FIELD: u32 = 2;
 
 /// Streams the records that match.
 ///
@@ -196,10 +199,11 @@ async fn stream_record(node: &Arc<Node>, record: RecordId, buffers: &mpsc::Sende
     let len = reading.plaintext_len();
     let mut parts = reading.stream(0..len);
     while let Some(part) = parts.recv().await {
-        let mut frames = BytesMut::new();
-        put_frame(&mut frames, Frame::Data(part.map_err(|error| error.to_string())?));
-        if buffers.send(frames.freeze()).await.is_err() {
-            return Ok(false);
+        let part = part.map_err(|error| error.to_string())?;
+        for bytes in [data_frame_head(part.len()), part] {
+            if buffers.send(bytes).await.is_err() {
+                return Ok(false);
+            }
         }
     }
     Ok(true)
@@ -215,10 +219,36 @@ fn begin(frames: &mut BytesMut, row: &CatalogRow) {
     put_frame(frames, Frame::Begin(begin));
 }
 
+/// What stands in front of `len` bytes of data, so that they need not be copied into a frame.
+fn data_frame_head(len: usize) -> Bytes {
+    let mut head = BytesMut::new();
+    encode_key(DATA_FIELD, WireType::LengthDelimited, &mut head);
+    encode_varint(len as u64, &mut head);
+    let mut framed = BytesMut::with_capacity(4 + head.len());
+    framed.put_u32((head.len() + len) as u32);
+    framed.put(head);
+    framed.freeze()
+}
+
 /// A frame behind its length (u32, big endian).
 fn put_frame(frames: &mut BytesMut, frame: Frame) {
     let frame = v1::PutFrame { frame: Some(frame) };
     frames.reserve(4 + frame.encoded_len());
     frames.put_u32(frame.encoded_len() as u32);
     frame.encode(frames).expect("a growing buffer has room");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_behind_its_head_is_the_frame() {
+        for len in [0, 1, 127, 128, 1 << 18, 1 << 20] {
+            let data = Bytes::from(vec![7; len]);
+            let mut frame = BytesMut::new();
+            put_frame(&mut frame, Frame::Data(data.clone()));
+            assert!([data_frame_head(len), data].concat() == frame, "{len}");
+        }
+    }
 }

@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bithealth_merkle::LeafTree;
 use bithealth_net::{Reader, Stream, Writer};
@@ -17,6 +16,7 @@ use tracing::{debug, warn};
 
 use crate::links::bit_field;
 use crate::node::Node;
+use crate::room::Place;
 use crate::vault::VaultError;
 
 /// Answers of one peer being prepared at a time; each is at most 1 MiB of leaves.
@@ -38,6 +38,7 @@ struct Incoming {
     len: u64,
     parts: Vec<Bytes>,
     got: u64,
+    place: Place,
     _memory: tokio::sync::OwnedSemaphorePermit,
 }
 
@@ -144,12 +145,12 @@ impl Server {
             return refuse(StoreRefusal::Busy, "too many shards at a time");
         }
         let len = code.shard_len(descriptor.len);
-        if !self.node.has_room_for(&author, len) {
+        let Some(place) = self.node.room_for(&author, len) else {
             return refuse(StoreRefusal::Full, "no room for more shards of others");
-        }
+        };
         let mib = len.div_ceil(1 << 20) as u32;
         let memory = self.node.incoming.clone().acquire_many_owned(mib).await.expect("never closed");
-        Ok(Some(Incoming { pack, shard, root, len, parts: Vec::new(), got: 0, _memory: memory }))
+        Ok(Some(Incoming { pack, shard, root, len, parts: Vec::new(), got: 0, place, _memory: memory }))
     }
 
     async fn on_leaves(&mut self, leaves: v1::ShardLeaves) {
@@ -169,7 +170,7 @@ impl Server {
         let (node, answers, from) = (self.node.clone(), self.answers.clone(), self.from);
         tokio::spawn(async move {
             let stored =
-                tokio::task::spawn_blocking(move || keep(&node, &incoming)).await.expect("storing does not panic");
+                tokio::task::spawn_blocking(move || keep(&node, incoming)).await.expect("storing does not panic");
             let tell = match stored {
                 Ok(()) => Tell::Stored(v1::Stored { id }),
                 Err((why, detail)) => {
@@ -188,7 +189,7 @@ impl Server {
             let state = self.node.chain.state();
             state.pack(&pack).is_some_and(|pack| pack.author == self.from && pack.retired_into.is_some())
         };
-        if retired && let Err(error) = self.node.vault.remove_shard(&pack, ShardIndex(drop.shard as u16)) {
+        if retired && let Err(error) = self.node.drop_shard(&pack, ShardIndex(drop.shard as u16)) {
             warn!(%error, "a shard that is no longer needed cannot be dropped");
         }
     }
@@ -214,7 +215,7 @@ fn leaves(node: &Node, want: &v1::Want) -> Result<Option<v1::Leaves>, VaultError
 }
 
 /// Verifies a shard and makes it durable.
-fn keep(node: &Node, incoming: &Incoming) -> Result<(), (StoreRefusal, String)> {
+fn keep(node: &Node, incoming: Incoming) -> Result<(), (StoreRefusal, String)> {
     let full = |error: bithealth_store::WriteError| (StoreRefusal::Full, error.to_string());
     let leaves = incoming.parts.iter().flat_map(|part| part.chunks(LEAF_LEN));
     let tree = LeafTree::from_hashes(leaves.map(bithealth_merkle::leaf_hash).collect());
@@ -225,7 +226,7 @@ fn keep(node: &Node, incoming: &Incoming) -> Result<(), (StoreRefusal, String)> 
     let parts: Vec<&[u8]> = incoming.parts.iter().map(|part| part.as_ref()).collect();
     let position = node.vault.put_shard(&incoming.pack, incoming.shard, &tree, &parts).map_err(full)?;
     node.store.sync(position).map_err(full)?;
-    node.held_bytes.fetch_add(incoming.len, Ordering::Relaxed);
+    incoming.place.keep();
     Ok(())
 }
 

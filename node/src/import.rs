@@ -40,6 +40,9 @@ const PACKS_WRITING_MAX: usize = 2;
 /// Events waiting for a slow caller.
 const EVENTS_MAX: usize = 1024;
 
+/// What is said of a record that `get --patient` will never bring.
+const NOBODYS: &str = "it belongs to no patient: none was named, and none found in it";
+
 /// Who may read the records of a put, and what they must survive: one kind of pack.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Lane {
@@ -137,7 +140,7 @@ struct Placer {
     tail_len: usize,
     large: Option<Large>,
     /// Packs on their way to the disk, oldest first: one is written while another is synced.
-    writing: VecDeque<JoinHandle<Result<Written, WriteError>>>,
+    writing: VecDeque<JoinHandle<Result<Written, Unwritten>>>,
     salts: Vec<Salt>,
     done: Totals,
 }
@@ -165,6 +168,12 @@ struct Written {
     rows: Vec<v1::CatalogRow>,
 }
 
+/// A pack that could not be made durable, and the records in it.
+struct Unwritten {
+    names: Vec<String>,
+    error: WriteError,
+}
+
 impl Placer {
     fn new(node: Arc<Node>, lane: Lane, events: mpsc::Sender<PutEvent>) -> Self {
         Self {
@@ -190,7 +199,8 @@ impl Placer {
         self.finish().await;
         let (state, why_not) = match wait {
             Wait::Local => (RecordState::Local, Vec::new()),
-            Wait::Replicated { timeout_ms } => self.wait_replicated(Duration::from_millis(timeout_ms)).await,
+            Wait::Told { timeout_ms } => self.wait_replicated(Duration::from_millis(timeout_ms), true).await,
+            Wait::Replicated { timeout_ms } => self.wait_replicated(Duration::from_millis(timeout_ms), false).await,
         };
         let done = PutEvent::Done {
             records: self.done.records,
@@ -322,9 +332,11 @@ impl Placer {
         let Some(writing) = self.writing.pop_front() else { return };
         match writing.await.expect("writing does not panic") {
             Ok(written) => self.acknowledge(written).await,
-            Err(error) => {
+            Err(Unwritten { names, error }) => {
                 self.done.stopped = true;
-                self.fail("(a pack of records)".to_owned(), error).await;
+                for name in names {
+                    self.fail(name, &error).await;
+                }
             }
         }
     }
@@ -347,7 +359,7 @@ impl Placer {
                 state: RecordState::Local,
                 unchanged: false,
                 patient: Some(row.patient.clone()).filter(|patient| !patient.is_empty()),
-                warnings: Vec::new(),
+                warnings: row.patient.is_empty().then(|| NOBODYS.to_owned()).into_iter().collect(),
             };
             self.tell(event).await;
         }
@@ -380,19 +392,24 @@ impl Placer {
         }
     }
 
-    /// Waits until all packs of this put are where they belong, or the time is up.
-    async fn wait_replicated(&mut self, timeout: Duration) -> (RecordState, Vec<String>) {
+    /// Waits until all packs of this put are where they belong, or the time is up; if `told` is enough, until it is known
+    /// of each that is not what stands in its way.
+    async fn wait_replicated(&mut self, timeout: Duration, told: bool) -> (RecordState, Vec<String>) {
         let deadline = tokio::time::Instant::now() + timeout;
         let mut changes = self.node.replication.watch();
-        let mut told = 0;
+        let mut last_replicated = 0;
         loop {
             let progress: Vec<_> = self.salts.iter().map(|salt| self.node.replication.progress(salt)).collect();
             let replicated = progress.iter().filter(|it| matches!(it, Some(Progress::Replicated))).count();
             if replicated == progress.len() {
                 return (RecordState::Replicated, Vec::new());
             }
-            if replicated != told {
-                told = replicated;
+            let known = |it: &Option<Progress>| matches!(it, Some(Progress::Replicated | Progress::Local(Some(_))));
+            if told && progress.iter().all(known) {
+                return (RecordState::Local, reasons(&progress));
+            }
+            if replicated != last_replicated {
+                last_replicated = replicated;
                 let event = PutEvent::Progress {
                     bytes: ByteLen(self.done.bytes),
                     records: self.done.records,
@@ -425,11 +442,13 @@ fn reasons(progress: &[Option<Progress>]) -> Vec<String> {
 }
 
 /// Closes a pack and makes it durable. Blocks.
-fn write(node: &Node, lane: &Lane, pack: OpenPack) -> Result<Written, WriteError> {
+fn write(node: &Node, lane: &Lane, pack: OpenPack) -> Result<Written, Unwritten> {
     let (closed, beside) =
         lane.close(node, pack, Vec::new()).expect("members have valid keys: the ledger checked them");
-    let position = node.vault.put_pack(&closed.salt, &beside, &closed.bytes)?;
-    node.store.sync(position)?;
+    let written = node.vault.put_pack(&closed.salt, &beside, &closed.bytes);
+    if let Err(error) = written.and_then(|position| node.store.sync(position)) {
+        return Err(Unwritten { names: closed.rows.into_iter().map(|row| row.name).collect(), error });
+    }
     node.shelf.add(closed.salt, Source::Own, &closed.rows);
     Ok(Written { salt: closed.salt, len: closed.bytes.len() as u64, rows: closed.rows })
 }

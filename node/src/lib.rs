@@ -1,5 +1,6 @@
 //! A BitHealth node: joins the cores and the shells, runs one driver per core, and gives people the command line.
 
+pub mod allocator;
 pub mod chain;
 pub mod cli;
 pub mod client;
@@ -19,6 +20,7 @@ pub mod open;
 pub mod peers;
 pub mod replicate;
 pub mod restore;
+pub mod room;
 pub mod run;
 pub mod service;
 pub mod setup;

@@ -1,5 +1,6 @@
 //! The command line.
 
 fn main() -> std::process::ExitCode {
+    bithealth::allocator::tune();
     bithealth::cli::run()
 }

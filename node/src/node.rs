@@ -20,6 +20,7 @@ use crate::links::Links;
 use crate::peers::Followers;
 use crate::replicate::Replication;
 use crate::restore::RestoreProgress;
+use crate::room::{Place, Room};
 use crate::shelf::Shelf;
 use crate::vault::Vault;
 
@@ -59,8 +60,8 @@ pub struct Node {
     pub shut_out: Mutex<BTreeMap<NodeId, String>>,
     /// How the restore of this node goes on.
     pub restoring: watch::Sender<RestoreProgress>,
-    /// Bytes of its capacity that shards of others take.
-    pub held_bytes: std::sync::atomic::AtomicU64,
+    /// What it offers to others, and how much of that is taken.
+    pub room: Arc<Room>,
 }
 
 impl Node {
@@ -176,10 +177,20 @@ impl Node {
         tokio::spawn(async move { node.net.expel(peer, "it sent false leaves").await });
     }
 
-    /// Whether a shard of `len` bytes fits into what this node offers to others.
-    pub fn has_room_for(&self, author: &NodeId, len: u64) -> bool {
-        let held = self.held_bytes.load(std::sync::atomic::Ordering::Relaxed);
-        self.is_ours(author) || held.saturating_add(len) <= self.certificate.capacity
+    /// Room for a shard of `len` bytes; none where that is more than this node offers to others.
+    pub fn room_for(&self, author: &NodeId, len: u64) -> Option<Place> {
+        if self.is_ours(author) { Some(self.room.take_for_own(len)) } else { self.room.take(len) }
+    }
+
+    /// Drops a shard that is no longer needed here.
+    ///
+    /// # Errors
+    /// If the store takes no writes, or cannot tell how long the shard is.
+    pub fn drop_shard(&self, pack: &PackId, shard: ShardIndex) -> anyhow::Result<()> {
+        let len = self.vault.shard_len(pack, shard)?;
+        self.vault.remove_shard(pack, shard)?;
+        self.room.give_back(len);
+        Ok(())
     }
 }
 

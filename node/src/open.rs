@@ -28,7 +28,7 @@ const ONE_RUN_LEN_MAX: u64 = 1 << 20;
 /// Chunks opened in one job.
 const JOB_CHUNKS: usize = 4;
 /// Jobs under way for one reader: 1 MiB each from our own disk.
-const JOBS_MAX: usize = 4;
+const JOBS_MAX: usize = 8;
 
 /// Why a record cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -116,7 +116,7 @@ impl Reading {
 
     /// The plaintext of `range`, in order, as it is opened. After an error nothing follows.
     pub fn stream(mut self, range: Range<u64>) -> mpsc::Receiver<Result<Bytes, ReadRecordError>> {
-        let (plaintext, receiver) = mpsc::channel(2);
+        let (plaintext, receiver) = mpsc::channel(8);
         tokio::spawn(async move {
             if let Err(error) = self.send(range, &plaintext).await {
                 let _ = plaintext.send(Err(error)).await; // the reader has gone
@@ -174,24 +174,50 @@ impl Reading {
             (to <= run.len()).then(|| run.slice(from..to))
         });
         tokio::spawn(async move {
+            let wanted = start..end;
+            let opening = Opening { opener, pieces, start };
             let bytes = match in_run {
                 Some(bytes) => bytes,
-                None => sealed(&node, record, &salt, start..end).await?,
+                None => {
+                    let (worker, range) = (node.clone(), wanted.clone());
+                    // Read and opened in one go: a passage between threads costs as much as opening a small chunk.
+                    let here = blocking(move || match read_here(&worker, &salt, range) {
+                        Ok(bytes) => Ok(opening.open(&bytes)),
+                        Err(error) => Err((opening, error)),
+                    });
+                    let (opening, error) = match here.await {
+                        Ok(opened) => return opened.map_err(|error| ReadRecordError::Open { record, error }),
+                        Err(failed) => failed,
+                    };
+                    let bytes = read_there(&node, record, &salt, wanted, error).await?;
+                    return opening.open_on_worker(record, bytes).await;
+                }
             };
-            blocking(move || {
-                pieces
-                    .into_iter()
-                    .map(|piece| {
-                        let at = (piece.offset - start) as usize;
-                        let sealed = &bytes[at..at + piece.sealed_len as usize];
-                        let chunk = opener.chunk(piece.index, sealed)?;
-                        Ok(Bytes::from(chunk).slice(piece.range))
-                    })
-                    .collect::<Result<Vec<_>, _>>()
-            })
-            .await
-            .map_err(|error| ReadRecordError::Open { record, error })
+            opening.open_on_worker(record, bytes).await
         })
+    }
+}
+
+/// Chunks that lie behind one another, to be opened.
+struct Opening {
+    opener: Arc<RecordOpener>,
+    pieces: Vec<Piece>,
+    /// Where the first of them starts in its pack.
+    start: u64,
+}
+
+impl Opening {
+    fn open(self, bytes: &Bytes) -> Result<Vec<Bytes>, OpenError> {
+        let open = |piece: Piece| {
+            let at = (piece.offset - self.start) as usize;
+            let chunk = self.opener.chunk(piece.index, &bytes[at..at + piece.sealed_len as usize])?;
+            Ok(Bytes::from(chunk).slice(piece.range))
+        };
+        self.pieces.into_iter().map(open).collect()
+    }
+
+    async fn open_on_worker(self, record: RecordId, bytes: Bytes) -> Result<Vec<Bytes>, ReadRecordError> {
+        blocking(move || self.open(&bytes)).await.map_err(|error| ReadRecordError::Open { record, error })
     }
 }
 
@@ -231,15 +257,28 @@ fn contiguous_groups(pieces: Vec<Piece>) -> Vec<Vec<Piece>> {
 /// Sealed bytes of a pack, from wherever they are.
 async fn sealed(node: &Arc<Node>, record: RecordId, salt: &Salt, range: Range<u64>) -> Result<Bytes, ReadRecordError> {
     let (worker, own, wanted) = (node.clone(), *salt, range.clone());
-    let here = blocking(move || match worker.gather.read(&own, wanted.clone()) {
+    match blocking(move || read_here(&worker, &own, wanted)).await {
+        Ok(bytes) => Ok(bytes),
+        Err(error) => read_there(node, record, salt, range, error).await,
+    }
+}
+
+/// Sealed bytes of a pack that lies here. Blocks.
+fn read_here(node: &Node, salt: &Salt, range: Range<u64>) -> Result<Bytes, VaultError> {
+    match node.gather.read(salt, range.clone()) {
         Some(bytes) => Ok(bytes),
-        None => worker.vault.read_pack(&own, wanted),
-    })
-    .await;
-    let error = match here {
-        Ok(bytes) => return Ok(bytes),
-        Err(error) => error,
-    };
+        None => node.vault.read_pack(salt, range),
+    }
+}
+
+/// Sealed bytes of a pack that cannot be read here, because of `error`.
+async fn read_there(
+    node: &Arc<Node>,
+    record: RecordId,
+    salt: &Salt,
+    range: Range<u64>,
+    error: VaultError,
+) -> Result<Bytes, ReadRecordError> {
     let Some(pack) = node.chain.state().pack_with_salt(salt) else {
         return Err(ReadRecordError::Damaged { record, error });
     };

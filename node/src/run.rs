@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
 use bithealth_http::ServeError;
@@ -21,6 +20,7 @@ use crate::node::Node;
 use crate::open::{self, SealedCatalogs};
 use crate::replicate::{self, Replication, blocking};
 use crate::restore::{self, RestoreProgress};
+use crate::room::Room;
 use crate::service::Local;
 use crate::shelf::{Shelf, Source};
 use crate::vault::{OwnPack, Vault};
@@ -148,8 +148,8 @@ async fn start(home: &Home, unlocking: &Unlocking) -> Result<(Arc<Node>, bitheal
     let (net, events) = bithealth_net::start(*keys.node.seed(), genesis_id, net_config).await?;
     let vault = Arc::new(Vault::new(store.clone()));
     let catalogs = SealedCatalogs { vault: vault.clone(), chain: chain.clone(), keys: keys.clone() };
+    let certificate = home.certificate()?;
     let node = Arc::new(Node {
-        certificate: home.certificate()?,
         admission: home.admission()?,
         links: Links::new(net.clone()),
         shelf: Shelf::new(Box::new(catalogs)),
@@ -160,7 +160,8 @@ async fn start(home: &Home, unlocking: &Unlocking) -> Result<(Arc<Node>, bitheal
         followers: peers::Followers::default(),
         shut_out: Mutex::default(),
         restoring: watch::channel(RestoreProgress::default()).0,
-        held_bytes: AtomicU64::new(0),
+        room: Arc::new(Room::new(certificate.capacity)),
+        certificate,
         config,
         keys,
         store,
@@ -193,11 +194,9 @@ fn check_network(store: &Store, genesis: GenesisId) -> Result<(), RunError> {
 
 /// Takes up what the store holds: own packs onto the shelf and on their way, the journal into packs.
 fn take_up(node: &Arc<Node>) -> anyhow::Result<()> {
-    let mut held = 0;
     for (pack, shard) in node.vault.held()? {
-        held += node.vault.shard_len(&pack, shard)?;
+        node.room.take_for_own(node.vault.shard_len(&pack, shard)?).keep(); // it was let in before
     }
-    node.held_bytes.store(held, std::sync::atomic::Ordering::Relaxed);
     for salt in node.vault.salts()? {
         let sealed = node.vault.catalog(&salt)?;
         let key = node.keys.organisation.catalog_key(&salt);

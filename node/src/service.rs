@@ -1,7 +1,6 @@
 //! What this node does for the routes of the local API.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bithealth_grant::{OrganisationSealing, Readers, Sealing};
@@ -312,7 +311,7 @@ fn status(node: &Arc<Node>) -> Status {
         bytes: StoredBytes {
             records: ByteLen(totals.bytes),
             sealed: ByteLen(node.vault.own_len()),
-            held_for_others: ByteLen(node.held_bytes.load(Ordering::Relaxed)),
+            held_for_others: ByteLen(node.room.taken()),
             stored: ByteLen(usage.bytes),
             disk_free: ByteLen(node.store.free_space().unwrap_or(0)),
             capacity: ByteLen(node.certificate.capacity),

@@ -205,14 +205,14 @@ impl Clinic {
         self.done(&["status"]).value().clone()
     }
 
-    /// Puts a file or folder; the answer of a put that went well.
+    /// Puts a file or folder and waits until it is durable here; the answer of a put that went well.
     pub fn put(&self, path: &Path, more: &[&str]) -> Answer {
-        self.done(&[&["put", text(path)], more].concat())
+        self.done(&[&["put", text(path), "--wait", "local"], more].concat())
     }
 
     /// Puts a file or folder and waits until it is replicated.
     pub fn put_replicated(&self, path: &Path, more: &[&str]) -> Answer {
-        self.put(path, &[&["--wait", "replicated", "--timeout", "60s"], more].concat())
+        self.done(&[&["put", text(path), "--wait", "replicated", "--timeout", "60s"], more].concat())
     }
 
     /// Everything it can read, into a folder.

@@ -99,7 +99,7 @@ impl Kept {
         for number in 0..count {
             write(&folder.join(format!("{batch} {number}")), bytes_of(number + len as u64, len));
         }
-        let put = clinic.ask(&["put", folder.to_str().unwrap()]);
+        let put = clinic.ask(&["put", folder.to_str().unwrap(), "--wait", "local"]);
         assert_eq!(put.exit, exit, "{batch}: {put:?}");
         let names = put.events("record").map(|event| event["name"].as_str().unwrap().to_owned());
         self.names.extend(names);

@@ -30,7 +30,7 @@ pub(crate) fn round(program: &Path, corpus: &Corpus, folder: &Path) -> Result<Ro
     let mut init = bithealth(&["init"]);
     run(init.args(site).args(["--listen", "127.0.0.1:0"]).arg("--key-file").arg(&key), folder)?;
     let node = Running::start(bithealth(&["node"]).arg("--key-file").arg(&key), folder)?;
-    let mut put = bithealth(&["put", "."]);
+    let mut put = bithealth(&["put", ".", "--wait", "local"]);
     if let Some(patient) = corpus.patient {
         put.args(["--patient", patient]);
     }

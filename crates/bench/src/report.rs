@@ -8,7 +8,8 @@ use crate::sample::{Round, median};
 /// What the numbers do not say.
 const NOTES: &[&str] = &[
     "All caches are warm: the page cache cannot be dropped without rights over the whole machine, so sources are read from \
-     memory by both tools. Dirty pages are written out before each step.",
+     memory by both tools. Dirty pages are written out before each step. restic's repository is read from memory too; \
+     BitHealth's packs pass by the page cache where the kernel can do that, so its get reads the disk.",
     "A put of BitHealth ends when it is durable on this node; memory is the sum of the command's and the node's peaks.",
 ];
 

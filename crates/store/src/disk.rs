@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+pub mod bulk;
 #[cfg(any(test, feature = "faulty"))]
 pub(crate) mod faulty;
 pub(crate) mod os;

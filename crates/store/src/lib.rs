@@ -39,6 +39,7 @@ mod store;
 mod walk;
 
 pub use config::{Config, SEGMENT_LEN_MAX, SEGMENT_LEN_MIN};
+pub use disk::bulk;
 #[cfg(any(test, feature = "faulty"))]
 pub use disk::faulty::{Faults, FaultyDisk};
 pub use disk::os::OsDisk;

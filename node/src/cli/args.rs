@@ -170,10 +170,10 @@ pub struct PutArgs {
     /// What the bytes are, as application/fhir+json [default: recognised]
     #[arg(long, value_name = "TYPE", default_value = "", hide_default_value = true)]
     pub media_type: String,
-    /// When to be done
-    #[arg(long, value_enum, default_value_t = WaitFor::Local)]
-    pub wait: WaitFor,
-    /// The longest wait for replication
+    /// When to be done [default: as soon as it can be told how safe the records are, 10 s later at most]
+    #[arg(long, value_enum)]
+    pub wait: Option<WaitFor>,
+    /// The longest wait for --wait replicated
     #[arg(long, value_name = "TIME", default_value = "2m", value_parser = parse_duration)]
     pub timeout: Duration,
 }

@@ -3,6 +3,7 @@
 mod feed;
 mod walk;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
@@ -17,6 +18,9 @@ use super::progress;
 use super::show::{Show, counted, len, plain};
 use crate::client::{Client, ClientError, Lines};
 use feed::{Beside, Common, Feed, Report, Source};
+
+/// How long a put that was not told what to wait for takes to find out how safe its records are.
+const TOLD_TIMEOUT_MS: u64 = 10_000;
 
 /// Runs `put`.
 pub(crate) async fn run(client: &Client, args: PutArgs, show: Show) -> Result<Exit, Failure> {
@@ -62,8 +66,9 @@ fn sources(args: &PutArgs) -> Result<Vec<Source>, Failure> {
 
 fn options(args: &PutArgs) -> PutOptions {
     let wait = match args.wait {
-        WaitFor::Local => Wait::Local,
-        WaitFor::Replicated => Wait::Replicated { timeout_ms: args.timeout.as_millis() as u64 },
+        None => Wait::Told { timeout_ms: TOLD_TIMEOUT_MS },
+        Some(WaitFor::Local) => Wait::Local,
+        Some(WaitFor::Replicated) => Wait::Replicated { timeout_ms: args.timeout.as_millis() as u64 },
     };
     PutOptions { for_: args.for_.clone(), survive: args.survive, keep_in: args.keep_in.clone(), wait }
 }
@@ -98,13 +103,18 @@ struct Tally {
     bytes: u64,
     failed: u64,
     skipped: u64,
+    /// How often each warning came.
+    warnings: BTreeMap<String, u64>,
     done: Option<PutEvent>,
 }
+
+/// So many records are named with the same warning; the others are counted.
+const WARNINGS_SHOWN: u64 = 3;
 
 impl Tally {
     fn new(show: Show, found: std::sync::Arc<std::sync::atomic::AtomicU64>) -> Self {
         let bar = progress::records(show, Some(0));
-        Self { show, bar, found, records: 0, bytes: 0, failed: 0, skipped: 0, done: None }
+        Self { show, bar, found, records: 0, bytes: 0, failed: 0, skipped: 0, warnings: BTreeMap::new(), done: None }
     }
 
     fn event(&mut self, event: PutEvent) {
@@ -114,7 +124,11 @@ impl Tally {
                 self.records += 1;
                 self.bytes += bytes.0;
                 for warning in warnings {
-                    self.note(format!("{name}: taken, but {warning}"));
+                    let count = self.warnings.entry(warning.clone()).or_default();
+                    *count += 1;
+                    if *count <= WARNINGS_SHOWN {
+                        self.note(format!("{name}: put, but {warning}"));
+                    }
                 }
                 if self.show.person {
                     self.bar.set_length(self.found.load(Ordering::Relaxed));
@@ -137,6 +151,10 @@ impl Tally {
     fn report(&mut self, report: Report) {
         match report {
             Report::Failed { name, error } => self.event(PutEvent::Failed { name, error }),
+            Report::Renamed { name } => {
+                self.show.event(&serde_json::json!({ "event": "renamed", "name": name }));
+                self.note(format!("{name}: put under this name, its own is not UTF-8"));
+            }
             Report::Skipped { name, why } => {
                 self.skipped += 1;
                 self.show.event(&serde_json::json!({ "event": "skipped", "path": name, "why": why }));
@@ -150,7 +168,7 @@ impl Tally {
         self.bar.suspend(|| self.show.note(text));
     }
 
-    fn end(self, wait: WaitFor) -> Result<Exit, Failure> {
+    fn end(self, wait: Option<WaitFor>) -> Result<Exit, Failure> {
         let Some(PutEvent::Done { records, unchanged, bytes, sealed_bytes, state, why_not, .. }) = self.done else {
             let failure = Failure::new("the node stopped before the put was done");
             return Err(failure.next("records it acknowledged are kept; put again: unchanged ones cost nothing"));
@@ -165,11 +183,16 @@ impl Tally {
             );
             why_not.iter().for_each(|why| eprintln!("not replicated yet: {}", plain(why)));
         }
+        for (warning, count) in self.warnings.iter().filter(|(_, count)| **count > WARNINGS_SHOWN) {
+            self.show.note(format_args!("{} more: {warning}", counted(count - WARNINGS_SHOWN, "record")));
+        }
         if self.failed > 0 {
             self.show.note(format_args!("{} could not be put", counted(self.failed, "file")));
         }
         Ok(match (self.failed, records) {
-            (0, _) if wait == WaitFor::Replicated && state == RecordState::Local && records > 0 => Exit::LocalOnly,
+            (0, _) if wait == Some(WaitFor::Replicated) && state == RecordState::Local && records > 0 => {
+                Exit::LocalOnly
+            }
             (0, _) => Exit::Done,
             (_, 0) => Exit::Failed,
             _ => Exit::Partly,
@@ -203,18 +226,19 @@ mod tests {
     #[test]
     fn the_exit_code_tells_how_much_went_in() {
         let end = |failed, records, state, wait| tally(failed, records, state).end(wait).unwrap();
-        assert_eq!(end(0, 5, RecordState::Local, WaitFor::Local), Exit::Done);
-        assert_eq!(end(0, 5, RecordState::Replicated, WaitFor::Replicated), Exit::Done);
-        assert_eq!(end(0, 5, RecordState::Local, WaitFor::Replicated), Exit::LocalOnly);
-        assert_eq!(end(1, 5, RecordState::Replicated, WaitFor::Replicated), Exit::Partly);
-        assert_eq!(end(1, 0, RecordState::Local, WaitFor::Local), Exit::Failed);
+        assert_eq!(end(0, 5, RecordState::Local, Some(WaitFor::Local)), Exit::Done);
+        assert_eq!(end(0, 5, RecordState::Local, None), Exit::Done);
+        assert_eq!(end(0, 5, RecordState::Replicated, Some(WaitFor::Replicated)), Exit::Done);
+        assert_eq!(end(0, 5, RecordState::Local, Some(WaitFor::Replicated)), Exit::LocalOnly);
+        assert_eq!(end(1, 5, RecordState::Replicated, Some(WaitFor::Replicated)), Exit::Partly);
+        assert_eq!(end(1, 0, RecordState::Local, Some(WaitFor::Local)), Exit::Failed);
     }
 
     #[test]
     fn a_put_the_node_did_not_finish_is_a_failure() {
         let mut unfinished = tally(0, 5, RecordState::Local);
         unfinished.done = None;
-        assert_eq!(unfinished.end(WaitFor::Local).unwrap_err().exit, Exit::Failed);
+        assert_eq!(unfinished.end(Some(WaitFor::Local)).unwrap_err().exit, Exit::Failed);
     }
 
     #[test]
@@ -228,7 +252,8 @@ mod tests {
 
     #[test]
     fn waiting_for_replication_has_a_time_limit() {
-        assert_eq!(options(&args("a")).wait, Wait::Local);
+        assert_eq!(options(&args("a")).wait, Wait::Told { timeout_ms: TOLD_TIMEOUT_MS });
+        assert_eq!(options(&args("a --wait local")).wait, Wait::Local);
         let wait = options(&args("a --wait replicated --timeout 5s")).wait;
         assert_eq!(wait, Wait::Replicated { timeout_ms: 5000 });
     }

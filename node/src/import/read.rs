@@ -68,7 +68,9 @@ struct Reader {
 /// A record whose bytes are coming in.
 struct Arriving {
     wanted: v1::PutRecord,
-    /// The chunk that is not full yet, or full and perhaps the last.
+    /// A full chunk that is perhaps the last.
+    full: Option<Bytes>,
+    /// The chunk behind it, not full yet.
     chunk: BytesMut,
     /// From its second chunk on: it is sealed as it comes.
     large: Option<LargeRecord>,
@@ -92,7 +94,7 @@ impl Reader {
                 if self.arriving.is_some() {
                     return Err("a record begins before the one before it ended".into());
                 }
-                self.arriving = Some(Arriving { wanted, chunk: BytesMut::new(), large: None });
+                self.arriving = Some(Arriving { wanted, full: None, chunk: BytesMut::new(), large: None });
                 Ok(())
             }
             Frame::Data(data) => self.on_data(data).await,
@@ -109,14 +111,19 @@ impl Reader {
     async fn on_data(&mut self, mut data: Bytes) -> Result<(), String> {
         while !data.is_empty() {
             let arriving = self.arriving.as_mut().ok_or("data without a record")?;
-            if arriving.chunk.len() == CHUNK_LEN {
-                // More follows, so this chunk is not the last.
-                let chunk = arriving.chunk.split().freeze();
-                self.on_full_chunk(chunk).await;
+            if let Some(full) = arriving.full.take() {
+                self.on_full_chunk(full).await; // more follows, so it is not the last
+                continue;
+            }
+            if arriving.chunk.is_empty() && data.len() >= CHUNK_LEN {
+                arriving.full = Some(data.split_to(CHUNK_LEN)); // as it came, without a copy
                 continue;
             }
             let room = CHUNK_LEN - arriving.chunk.len();
             arriving.chunk.extend_from_slice(&data.split_to(room.min(data.len())));
+            if arriving.chunk.len() == CHUNK_LEN {
+                arriving.full = Some(arriving.chunk.split().freeze());
+            }
         }
         Ok(())
     }
@@ -133,8 +140,8 @@ impl Reader {
     }
 
     async fn on_end(&mut self) -> Result<(), String> {
-        let Arriving { wanted, chunk, large } = self.arriving.take().ok_or("an end without a record")?;
-        let chunk = chunk.freeze();
+        let Arriving { wanted, full, chunk, large } = self.arriving.take().ok_or("an end without a record")?;
+        let chunk = full.unwrap_or_else(|| chunk.freeze());
         let Some(mut large) = large else {
             self.documents_len += chunk.len();
             self.documents.push(Document { wanted, bytes: chunk });

@@ -60,6 +60,12 @@ pub enum Wait {
     /// When every record is durable on this node.
     #[default]
     Local,
+    /// When it can be told how safe every record is: its policy holds, or it is known what stands in the way, or the time
+    /// is up.
+    Told {
+        /// The longest wait after the last record is durable here.
+        timeout_ms: u64,
+    },
     /// When the shards of every record stand so that the policy holds, or the time is up.
     Replicated {
         /// The longest wait after the last record is durable here.
@@ -72,8 +78,10 @@ impl Query for PutOptions {
         let mut pairs: Vec<_> = self.for_.iter().map(|name| ("for", name.clone())).collect();
         pairs.extend(self.survive.map(|survive| ("survive", survive.to_string())));
         pairs.extend(self.keep_in.iter().map(|code| ("keep_in", code.clone())));
-        if let Wait::Replicated { timeout_ms } = self.wait {
-            pairs.push(("wait_replicated_ms", timeout_ms.to_string()));
+        match self.wait {
+            Wait::Local => {}
+            Wait::Told { timeout_ms } => pairs.push(("wait_told_ms", timeout_ms.to_string())),
+            Wait::Replicated { timeout_ms } => pairs.push(("wait_replicated_ms", timeout_ms.to_string())),
         }
         pairs
     }
@@ -85,11 +93,12 @@ impl Query for PutOptions {
                 "for" => options.for_.push(pair.1.clone()),
                 "survive" => options.survive = Some(value(pair, "REGIONS,NODES")?),
                 "keep_in" => options.keep_in.push(pair.1.clone()),
+                "wait_told_ms" => options.wait = Wait::Told { timeout_ms: value(pair, "a number of milliseconds")? },
                 "wait_replicated_ms" => {
                     options.wait = Wait::Replicated { timeout_ms: value(pair, "a number of milliseconds")? }
                 }
                 _ => {
-                    let known = "for, survive, keep_in, wait_replicated_ms";
+                    let known = "for, survive, keep_in, wait_told_ms, wait_replicated_ms";
                     return Err(QueryError::UnknownKey { key: pair.0.clone(), known });
                 }
             }
@@ -165,14 +174,16 @@ mod tests {
 
     #[test]
     fn options_read_back_from_their_pairs() {
-        let options = PutOptions {
-            for_: vec!["St. Anna & Söhne".into(), "b".into()],
-            survive: Some(SurviveWanted { regions: 1, nodes: 2 }),
-            keep_in: vec!["EU".into()],
-            wait: Wait::Replicated { timeout_ms: 60_000 },
-        };
-        let pairs: Vec<_> = options.pairs().into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-        assert_eq!(PutOptions::from_pairs(&pairs), Ok(options));
+        for wait in [Wait::Local, Wait::Told { timeout_ms: 7 }, Wait::Replicated { timeout_ms: 60_000 }] {
+            let options = PutOptions {
+                for_: vec!["St. Anna & Söhne".into(), "b".into()],
+                survive: Some(SurviveWanted { regions: 1, nodes: 2 }),
+                keep_in: vec!["EU".into()],
+                wait,
+            };
+            let pairs: Vec<_> = options.pairs().into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+            assert_eq!(PutOptions::from_pairs(&pairs), Ok(options));
+        }
         assert_eq!(PutOptions::default().to_query(), "");
     }
 

@@ -1,15 +1,12 @@
 //! The operating system's disk.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, IoSlice, Read, Seek, Write};
-use std::os::unix::fs::FileExt;
+use std::io::{self, Read, Seek, Write};
 use std::path::Path;
 use std::sync::Arc;
 
+use super::bulk::{self, Keep};
 use super::{Disk, DiskFile, LockError, Open};
-
-/// Parts handed to one `pwritev`: the limit of Linux (`IOV_MAX`).
-const PARTS_AT_ONCE: usize = 1024;
 
 /// The operating system's disk.
 #[derive(Clone, Copy, Debug, Default)]
@@ -79,35 +76,13 @@ impl DiskFile for File {
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let mut got = 0;
-        while got < buffer.len() {
-            match FileExt::read_at(self, &mut buffer[got..], offset + got as u64) {
-                Ok(0) => break,
-                Ok(more) => got += more,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(got)
+        let keep = Keep::for_len(buffer.len());
+        bulk::read_at(self, buffer, offset, keep)
     }
 
-    fn write_at(&self, parts: &[&[u8]], mut offset: u64) -> io::Result<()> {
-        let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
-        let mut left = &mut slices[..];
-        IoSlice::advance_slices(&mut left, 0); // skips empty parts
-        while !left.is_empty() {
-            let at_once = &left[..left.len().min(PARTS_AT_ONCE)];
-            match rustix::io::pwritev(self, at_once, offset) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => {
-                    IoSlice::advance_slices(&mut left, written);
-                    offset += written as u64;
-                }
-                Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
+    fn write_at(&self, parts: &[&[u8]], offset: u64) -> io::Result<()> {
+        let keep = Keep::for_len(parts.iter().map(|part| part.len()).sum());
+        bulk::write_all_at(self, parts, offset, keep)
     }
 
     fn truncate(&self, len: u64) -> io::Result<()> {
@@ -122,19 +97,6 @@ impl DiskFile for File {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn more_parts_than_one_call_takes_are_written_in_order() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = OsDisk.open(&dir.path().join("file"), Open::New).unwrap();
-        let bytes: Vec<u8> = (0..3 * PARTS_AT_ONCE).map(|i| i as u8).collect();
-        let mut parts: Vec<&[u8]> = bytes.chunks(1).collect();
-        parts.insert(0, &[]);
-        parts.push(&[]);
-        file.write_at(&parts, 5).unwrap();
-        assert_eq!(file.byte_len().unwrap(), 5 + bytes.len() as u64);
-        assert_eq!(super::super::read_exact(&*file, 5, bytes.len()).unwrap(), bytes);
-    }
 
     #[test]
     fn a_held_lock_names_its_holder_and_is_free_once_dropped() {

@@ -79,7 +79,7 @@ fn put_takes_several_readers() {
     };
     assert_eq!(args.for_, ["North", "South"]);
     assert_eq!(args.survive, Some(SurviveWanted { regions: 1, nodes: 2 }));
-    assert_eq!(args.wait, WaitFor::Replicated);
+    assert_eq!(args.wait, Some(WaitFor::Replicated));
     assert!(parse("put").is_err());
 }
 

@@ -30,7 +30,7 @@ const WRITER_COUNT: usize = 4;
 const RECORDS_AHEAD: usize = 64;
 
 /// Parts of one record under way: begin and end of a small one, so that the next can be given out.
-const PARTS_AHEAD: usize = 3; // at most 1 MiB each: with the records ahead 204 MiB, if all are large
+const PARTS_AHEAD: usize = 16; // at most 1 MiB each: with the records ahead 204 MiB, if all are large
 
 /// Writes the records that fit into `folder`.
 pub(crate) async fn get_many(

@@ -1,9 +1,14 @@
 //! A file that appears whole or not at all.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use bithealth_store::bulk::{self, Keep};
+
+/// A file longer than this is written past the page cache, which it would only flush.
+const CACHED_LEN_MAX: u64 = 8 << 20;
 
 /// Tells apart the half files of this process.
 static COUNT: AtomicU64 = AtomicU64::new(0);
@@ -11,6 +16,7 @@ static COUNT: AtomicU64 = AtomicU64::new(0);
 /// Written beside its place under another name, and moved there at the end. Dropped before that, it is removed.
 pub(crate) struct Target {
     file: File,
+    len: u64,
     half: PathBuf,
     path: PathBuf,
     finished: bool,
@@ -22,12 +28,15 @@ impl Target {
         let index = COUNT.fetch_add(1, Ordering::Relaxed);
         let half = path.with_file_name(format!(".bithealth-{}-{index}.part", std::process::id()));
         let file = OpenOptions::new().write(true).create_new(true).open(&half)?;
-        Ok(Self { file, half, path: path.to_owned(), finished: false })
+        Ok(Self { file, len: 0, half, path: path.to_owned(), finished: false })
     }
 
     /// Appends.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all(bytes)
+        let keep = if self.len < CACHED_LEN_MAX { Keep::Cached } else { Keep::Uncached };
+        bulk::write_all_at(&self.file, &[bytes], self.len, keep)?;
+        self.len += bytes.len() as u64;
+        Ok(())
     }
 
     /// Moves it to its place.

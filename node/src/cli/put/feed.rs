@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc as std_mpsc};
 use std::thread;
@@ -15,7 +15,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 use tokio::sync::mpsc;
 
-use super::walk::{Step, walk};
+use super::walk::{Step, text, walk};
 
 /// Threads that read. Small files cost system calls, not bandwidth: more than the cores, so that one waits while another reads.
 const READER_COUNT: usize = 4;
@@ -67,6 +67,11 @@ pub(crate) enum Report {
         name: String,
         /// What happened.
         error: String,
+    },
+    /// Sent under another name, since its own is no text.
+    Renamed {
+        /// The record's name.
+        name: String,
     },
     /// Is no record.
     Skipped {
@@ -155,10 +160,17 @@ impl Planner {
                 Source::Path(root) => {
                     for step in walk(&root) {
                         match step {
-                            Step::File { path, name } => self.add(&mut items, Item { name, path: Some(path) })?,
-                            Step::Skipped { path, why } => self.report(Report::Skipped { name: lossy(&path), why })?,
+                            Step::File { path, name } => {
+                                if path.to_str().is_none() {
+                                    self.report(Report::Renamed { name: name.clone() })?;
+                                }
+                                self.add(&mut items, Item { name, path: Some(path) })?;
+                            }
+                            Step::Skipped { path, why } => {
+                                self.report(Report::Skipped { name: text(path.as_os_str()), why })?;
+                            }
                             Step::Failed { path, error } => {
-                                self.report(Report::Failed { name: lossy(&path), error: error.to_string() })?;
+                                self.report(Report::Failed { name: text(path.as_os_str()), error: error.to_string() })?;
                             }
                         }
                     }
@@ -183,10 +195,6 @@ impl Planner {
     fn report(&self, report: Report) -> Result<(), Gone> {
         self.reports.blocking_send(report).map_err(|_| Gone)
     }
-}
-
-fn lossy(path: &Path) -> String {
-    path.to_string_lossy().into_owned()
 }
 
 fn read_batches(batches: &Mutex<std_mpsc::Receiver<Batch>>, reports: &mpsc::Sender<Report>, common: &Common) {

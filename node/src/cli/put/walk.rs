@@ -1,5 +1,6 @@
 //! Finds the files of a put, in the order of their names.
 
+use std::ffi::OsStr;
 use std::fs::FileType;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -87,8 +88,18 @@ impl Walk {
     fn name(&self, path: &Path) -> String {
         let inside = path.strip_prefix(&self.root).ok().filter(|inside| !inside.as_os_str().is_empty());
         let named = inside.map(Path::as_os_str).or_else(|| path.file_name()).unwrap_or(path.as_os_str());
-        named.to_string_lossy().into_owned()
+        text(named)
     }
+}
+
+/// A file's name as a record's, which is UTF-8: bytes that are not become `\xNN`, so that no two files get one name.
+pub(crate) fn text(name: &OsStr) -> String {
+    let mut text = String::with_capacity(name.len());
+    for chunk in name.as_encoded_bytes().utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02X}")));
+    }
+    text
 }
 
 #[cfg(test)]
@@ -122,6 +133,16 @@ mod tests {
         let file = folder.path().join("letter.pdf");
         std::fs::write(&file, "x").unwrap();
         assert_eq!(told(&file), ["letter.pdf"]);
+    }
+
+    #[test]
+    fn names_that_are_no_text_stay_apart() {
+        use std::os::unix::ffi::OsStrExt;
+        let folder = tempfile::tempdir().unwrap();
+        for name in [&b"x\xFFy"[..], b"x\xFEy"] {
+            std::fs::write(folder.path().join(OsStr::from_bytes(name)), name).unwrap();
+        }
+        assert_eq!(told(folder.path()), ["x\\xFEy", "x\\xFFy"]);
     }
 
     #[test]
