@@ -1,6 +1,7 @@
 //! The whole system in real processes: each promise to the people who rely on it, as a test.
 
 mod system {
+    mod again;
     mod away;
     mod canary;
     mod crash;

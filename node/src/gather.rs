@@ -117,6 +117,14 @@ impl Gather {
         gathering.pack.bytes().get(range.start as usize..range.end as usize).map(Bytes::copy_from_slice)
     }
 
+    /// The lane of a pack that is not written yet.
+    pub fn lane_of(&self, salt: &Salt) -> Option<Lane> {
+        let packs = self.packs.lock().expect("no holder panics");
+        let waiting = packs.waiting.iter().map(|(lane, gathering)| (lane, gathering));
+        let found = packs.open.iter().chain(waiting).find(|(_, gathering)| gathering.pack.salt() == salt);
+        found.map(|(lane, _)| lane.clone())
+    }
+
     /// Closes the packs whose time has come; `all` closes every one. Blocks on the disk.
     pub fn close_due(&self, node: &Arc<Node>, all: bool) {
         let mut packs = self.packs.lock().expect("no holder panics");

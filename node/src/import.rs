@@ -4,6 +4,7 @@
 //! takes what they sealed, in order, and fills packs; full packs go to the disk while the next one fills. Acknowledged is
 //! only what the store has synced. Small puts end in the pack that [`crate::gather`] keeps open for them.
 
+mod again;
 mod read;
 mod seal;
 
@@ -30,6 +31,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use crate::node::Node;
 use crate::replicate::{Progress, blocking, policy_message};
 use crate::shelf::{Salt, Source, record_id};
+use again::Same;
 pub use seal::Prepared;
 use seal::Step;
 
@@ -37,6 +39,8 @@ use seal::Step;
 const JOBS_MAX: usize = 6;
 /// Packs being written at a time, besides the one that fills: each holds its 16 MiB.
 const PACKS_WRITING_MAX: usize = 2;
+/// Chunks of a kept record that are sealed again in one job: 1 MiB.
+const SAME_AT_ONCE: u32 = 4;
 /// Events waiting for a slow caller.
 const EVENTS_MAX: usize = 1024;
 
@@ -124,7 +128,7 @@ pub fn put(node: Arc<Node>, options: PutOptions, body: ByteStream) -> Result<Eve
     let lane = Lane::of(&node, &options)?;
     let (events, queue) = mpsc::channel(EVENTS_MAX);
     let (steps, jobs) = mpsc::channel(JOBS_MAX);
-    tokio::spawn(read::read(node.clone(), body, steps, events.clone()));
+    tokio::spawn(read::read(node.clone(), lane.clone(), body, steps, events.clone()));
     tokio::spawn(Placer::new(node, lane, events).run(jobs, options.wait));
     Ok(ReceiverStream::new(queue).boxed())
 }
@@ -159,6 +163,10 @@ struct Totals {
 struct Large {
     draft: Draft,
     chunks: Vec<PlacedChunk>,
+    /// What came so far, where all of it is kept already: nothing is placed yet.
+    same: Option<Same>,
+    /// Why it cannot be taken after all.
+    lost: Option<String>,
 }
 
 /// A pack that is durable.
@@ -228,7 +236,8 @@ impl Placer {
             Step::Small(prepared) => self.on_small(prepared).await,
             Step::Unchanged { name, record, bytes } => self.on_unchanged(name, record, bytes).await,
             Step::Chunks { draft, chunks } => self.on_chunks(draft, chunks).await,
-            Step::End { draft, meta, .. } => self.on_end(draft, meta).await,
+            Step::Same(same) => self.on_same(same).await,
+            Step::End { draft, meta } => self.on_end(draft, meta).await,
             Step::Failed { name, error } => {
                 self.large = None; // chunks of it that were placed are dead space, named by no row
                 self.fail(name, error).await;
@@ -285,25 +294,76 @@ impl Placer {
         }
     }
 
+    /// The large record on its way, which begins with its first chunks.
+    fn large(&mut self, draft: &Draft) -> &mut Large {
+        self.large.get_or_insert_with(|| Large { draft: draft.clone(), chunks: Vec::new(), same: None, lost: None })
+    }
+
     async fn on_chunks(&mut self, draft: Draft, chunks: Vec<SealedChunk>) {
         if self.done.stopped {
             return;
         }
+        if let Some(same) = self.large(&draft).same.take() {
+            self.place_same(same).await; // what came before is the same, and must be sealed after all
+        }
+        self.place_chunks(&draft, chunks).await;
+    }
+
+    async fn on_same(&mut self, same: Same) {
+        if self.done.stopped {
+            return;
+        }
+        let large = self.large(&same.draft);
+        if !large.chunks.is_empty() || large.lost.is_some() {
+            return self.place_same(same).await;
+        }
+        let first = large.same.as_ref().map_or(same.first, |before| before.first);
+        large.same = Some(Same { first, count: same.first + same.count - first, ..same });
+    }
+
+    /// Seals chunks of a kept record for the one on its way.
+    async fn place_same(&mut self, same: Same) {
+        let same = Arc::new(same);
+        let (mut first, end) = (same.first, same.first + same.count);
+        while first < end && self.large(&same.draft).lost.is_none() {
+            let (worker, until) = (same.clone(), end.min(first + SAME_AT_ONCE));
+            match blocking(move || worker.seal(first, until)).await {
+                Ok(chunks) => self.place_chunks(&same.draft, chunks).await,
+                Err(error) => self.large(&same.draft).lost = Some(error),
+            }
+            first = until;
+        }
+    }
+
+    async fn place_chunks(&mut self, draft: &Draft, chunks: Vec<SealedChunk>) {
         self.place_tail().await;
         for chunk in chunks {
             if !self.open.fits(chunk.bytes.len()) {
                 self.close().await;
             }
             let placed = self.open.add_chunk(&chunk).expect("a chunk fits into an empty pack");
-            let draft = draft.clone();
-            self.large.get_or_insert_with(|| Large { draft, chunks: Vec::new() }).chunks.push(placed);
+            self.large(draft).chunks.push(placed);
         }
     }
 
     async fn on_end(&mut self, draft: Draft, meta: RecordMeta) {
+        let same = self.large.as_mut().and_then(|large| large.same.take());
+        if let Some(same) = same {
+            let tag = same.kept.digest_of(same.count).map(|digest| seal::content_tag(&self.node, &meta, &digest));
+            if let Some(record) = tag.and_then(|tag| again::unchanged(&self.node, &self.lane, &tag)) {
+                self.large = None;
+                let bytes = same.kept.len();
+                return self.on_unchanged(meta.name, record, bytes).await;
+            }
+            self.place_same(same).await; // as long as the kept one, or for others, or of another patient
+        }
         let Some(large) = self.large.take().filter(|large| large.draft.id() == draft.id() && !self.done.stopped) else {
             return self.fail(meta.name, "not taken: the store takes nothing").await;
         };
+        if let Some(error) = large.lost {
+            let error = format!("what did not change cannot be read back here ({error}); put it again");
+            return self.fail(meta.name, error).await;
+        }
         let digests: Vec<_> = large.chunks.iter().map(|chunk| chunk.digest).collect();
         let tag = seal::content_tag(&self.node, &meta, &plaintext_digest(&digests));
         let author = self.node.id();

@@ -97,10 +97,9 @@ impl Reading {
             .map_err(|error| ReadRecordError::Catalog { record, error })?
             .ok_or(ReadRecordError::Unknown { record })?;
         let row = &found.row;
-        let whole = row.offset..row.offset.saturating_add(row.len);
-        let manifest = whole.end.saturating_sub(row.manifest_len)..whole.end;
         let one_run = row.len <= ONE_RUN_LEN_MAX;
-        let wanted = if one_run { whole } else { manifest };
+        let manifest = sealed_manifest(row);
+        let wanted = if one_run { row.offset..manifest.end } else { manifest };
         let bytes = sealed(node, record, &found.salt, wanted).await?;
         let manifest_at = (bytes.len() as u64).saturating_sub(row.manifest_len) as usize;
         let opener = RecordOpener::new(&found.salt, row, &bytes[manifest_at..])
@@ -254,6 +253,12 @@ fn contiguous_groups(pieces: Vec<Piece>) -> Vec<Vec<Piece>> {
     groups
 }
 
+/// Where the sealed manifest of a record lies in the pack of its row.
+pub(crate) fn sealed_manifest(row: &CatalogRow) -> Range<u64> {
+    let end = row.offset.saturating_add(row.len);
+    end.saturating_sub(row.manifest_len)..end
+}
+
 /// Sealed bytes of a pack, from wherever they are.
 async fn sealed(node: &Arc<Node>, record: RecordId, salt: &Salt, range: Range<u64>) -> Result<Bytes, ReadRecordError> {
     let (worker, own, wanted) = (node.clone(), *salt, range.clone());
@@ -264,7 +269,7 @@ async fn sealed(node: &Arc<Node>, record: RecordId, salt: &Salt, range: Range<u6
 }
 
 /// Sealed bytes of a pack that lies here. Blocks.
-fn read_here(node: &Node, salt: &Salt, range: Range<u64>) -> Result<Bytes, VaultError> {
+pub(crate) fn read_here(node: &Node, salt: &Salt, range: Range<u64>) -> Result<Bytes, VaultError> {
     match node.gather.read(salt, range.clone()) {
         Some(bytes) => Ok(bytes),
         None => node.vault.read_pack(salt, range),

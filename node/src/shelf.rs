@@ -9,7 +9,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, RwLock};
 
 use bithealth_proto::v1::{self, CatalogRow};
-use bithealth_types::{FolderId, NodeId, PackId, RecordId};
+use bithealth_types::{CHUNK_LEN, FolderId, NodeId, PackId, RecordId};
 
 /// Catalogs kept open at a time; of a full pack of small records one takes about 4 MiB.
 const CATALOGS_OPEN_MAX: usize = 8;
@@ -64,6 +64,8 @@ struct Index {
     by_salt: HashMap<Salt, u32>,
     records: HashMap<RecordId, Slot>,
     tags: HashMap<[u8; 16], RecordId>,
+    /// Our latest record of several chunks of each name, by a hash of the name.
+    large: HashMap<u64, RecordId>,
     patients: BTreeSet<(u64, Slot)>,
     heads: HashMap<FolderId, Salt>,
     own: Totals,
@@ -179,6 +181,16 @@ impl Shelf {
         self.index.read().expect("no holder panics").tags.get(tag).copied()
     }
 
+    /// Our latest record of several chunks with this name, or one whose name has the same hash.
+    pub fn large_of_name(&self, name: &str) -> Option<RecordId> {
+        self.index.read().expect("no holder panics").large.get(&self.hasher.hash_one(name)).copied()
+    }
+
+    /// The large record of this name cannot be read: it is no longer compared with.
+    pub fn forget_large(&self, name: &str) {
+        self.index.write().expect("no holder panics").large.remove(&self.hasher.hash_one(name));
+    }
+
     /// The pack with our latest records of a folder.
     pub fn head(&self, folder: &FolderId) -> Option<Salt> {
         self.index.read().expect("no holder panics").heads.get(folder).copied()
@@ -292,6 +304,9 @@ impl Index {
         self.heads.insert(folder, salt);
         if let Ok(tag) = row.content_tag.as_ref().try_into() {
             self.tags.insert(tag, record);
+        }
+        if row.plaintext_len > CHUNK_LEN as u64 {
+            self.large.insert(hasher.hash_one(row.name.as_str()), record);
         }
     }
 

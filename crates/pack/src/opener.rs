@@ -168,6 +168,12 @@ impl RecordOpener {
         Ok(())
     }
 
+    /// The hash of a chunk's plaintext as a leaf of the record's tree, if there is such a chunk and its part was read.
+    pub fn chunk_digest(&self, index: ChunkIndex) -> Option<Digest> {
+        let (part, within) = (index.0 as usize / CHUNKS_PER_PART, index.0 as usize % CHUNKS_PER_PART);
+        self.parts.get(part)?.chunks.get(within).map(|chunk| chunk.digest)
+    }
+
     /// Where the chunks lie that hold a range of plaintext, in order.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bithealth_fhir::Form;
 use bithealth_http::api::PutEvent;
 use bithealth_http::{ByteStream, Frames};
+use bithealth_merkle::leaf_hash;
 use bithealth_pack::{Compress, Draft};
 use bithealth_proto::v1::{self, put_frame::Frame};
 use bithealth_types::{CHUNK_LEN, ChunkIndex};
@@ -12,8 +13,11 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::Lane;
+use super::again::{Kept, Same};
 use super::seal::{Document, Step, describe, form, seal_documents};
 use crate::node::Node;
+use crate::replicate::blocking;
 
 /// Plaintext in one sealing job: enough to make the passage between threads cheap.
 const JOB_LEN: usize = 1 << 20;
@@ -25,9 +29,10 @@ const DOCUMENT_READ_MAX: usize = 48 << 20;
 type Steps = mpsc::Sender<JoinHandle<Vec<Step>>>;
 
 /// Reads a put to its end.
-pub(super) async fn read(node: Arc<Node>, body: ByteStream, steps: Steps, events: mpsc::Sender<PutEvent>) {
+pub(super) async fn read(node: Arc<Node>, lane: Lane, body: ByteStream, steps: Steps, events: mpsc::Sender<PutEvent>) {
     let mut frames = Frames::new(body);
-    let mut reader = Reader { node, steps, documents: Vec::new(), documents_len: 0, arriving: None };
+    let mut reader =
+        Reader { node, lane: Arc::new(lane), steps, documents: Vec::new(), documents_len: 0, arriving: None };
     let end = loop {
         let frame = match frames.next().await {
             Ok(Some(frame)) => bithealth_proto::decode_frame::<v1::PutFrame>(frame),
@@ -59,6 +64,7 @@ pub(super) async fn read(node: Arc<Node>, body: ByteStream, steps: Steps, events
 
 struct Reader {
     node: Arc<Node>,
+    lane: Arc<Lane>,
     steps: Steps,
     documents: Vec<Document>,
     documents_len: usize,
@@ -79,6 +85,8 @@ struct Arriving {
 struct LargeRecord {
     draft: Draft,
     form: Form,
+    /// The record of this name that is kept already.
+    kept: Option<Arc<Kept>>,
     next: u32,
     /// Full chunks that wait to be a job.
     chunks: Vec<Bytes>,
@@ -131,7 +139,14 @@ impl Reader {
     async fn on_full_chunk(&mut self, chunk: Bytes) {
         self.flush().await;
         let Some(arriving) = self.arriving.as_mut() else { return };
-        let large = arriving.large.get_or_insert_with(|| LargeRecord::new(&arriving.wanted, &chunk));
+        let large = match &mut arriving.large {
+            Some(large) => large,
+            new => {
+                let (node, name) = (self.node.clone(), arriving.wanted.name.clone());
+                let kept = blocking(move || Kept::of_name(&node, &name)).await;
+                new.insert(LargeRecord::new(&arriving.wanted, &chunk, kept))
+            }
+        };
         large.push(chunk);
         if large.chunks.len() * CHUNK_LEN >= JOB_LEN {
             let job = large.seal(false);
@@ -170,8 +185,9 @@ impl Reader {
             return;
         }
         self.documents_len = 0;
-        let (node, documents) = (self.node.clone(), std::mem::take(&mut self.documents));
-        self.spawn(move || seal_documents(&node, documents)).await;
+        let (node, lane) = (self.node.clone(), self.lane.clone());
+        let documents = std::mem::take(&mut self.documents);
+        self.spawn(move || seal_documents(&node, &lane, documents)).await;
     }
 
     async fn spawn(&mut self, job: impl FnOnce() -> Vec<Step> + Send + 'static) {
@@ -187,11 +203,11 @@ impl Reader {
 }
 
 impl LargeRecord {
-    fn new(wanted: &v1::PutRecord, first: &Bytes) -> Self {
+    fn new(wanted: &v1::PutRecord, first: &Bytes, kept: Option<Arc<Kept>>) -> Self {
         let form = form(wanted, first);
         let looked_for = wanted.patient == "auto" || wanted.category.is_empty();
         let document = (looked_for && form.is_read()).then(Vec::new);
-        Self { draft: Draft::new(), form, next: 0, chunks: Vec::new(), document, len: 0 }
+        Self { draft: Draft::new(), form, kept, next: 0, chunks: Vec::new(), document, len: 0 }
     }
 
     fn push(&mut self, chunk: Bytes) {
@@ -208,8 +224,13 @@ impl LargeRecord {
         let (draft, chunks, first) = (self.draft.clone(), std::mem::take(&mut self.chunks), self.next);
         self.next += chunks.len() as u32;
         let compress = Compress::for_media_type(self.form.outer());
+        let kept = self.kept.clone();
         move || {
             let count = chunks.len();
+            let digests = chunks.iter().map(|chunk| leaf_hash(chunk));
+            if let Some(kept) = kept.filter(|kept| kept.has(first, digests)) {
+                return vec![Step::Same(Same { draft, kept, compress, first, count: count as u32, ends })];
+            }
             let sealed = chunks.iter().enumerate().map(|(at, chunk)| {
                 let last = ends && at + 1 == count;
                 draft.seal_chunk(ChunkIndex(first + at as u32), last, chunk, compress)

@@ -10,6 +10,8 @@ use bithealth_types::{ChunkIndex, Digest, NodeId, RecordId};
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
+use super::Lane;
+use super::again::{Same, unchanged};
 use crate::node::{Node, now_ms};
 
 /// What a worker made of its part of a put, in the order of the put.
@@ -20,6 +22,8 @@ pub(super) enum Step {
     Unchanged { name: String, record: RecordId, bytes: u64 },
     /// Chunks of a record of several.
     Chunks { draft: Draft, chunks: Vec<SealedChunk> },
+    /// Chunks of such a record that are kept already.
+    Same(Same),
     /// The record of the chunks before is complete.
     End { draft: Draft, meta: RecordMeta },
     /// A record that cannot be taken.
@@ -57,16 +61,16 @@ pub(super) struct Document {
 }
 
 /// Seals documents of one chunk each.
-pub(super) fn seal_documents(node: &Arc<Node>, documents: Vec<Document>) -> Vec<Step> {
-    documents.into_iter().map(|document| seal_document(node, document)).collect()
+pub(super) fn seal_documents(node: &Arc<Node>, lane: &Lane, documents: Vec<Document>) -> Vec<Step> {
+    documents.into_iter().map(|document| seal_document(node, lane, document)).collect()
 }
 
-fn seal_document(node: &Node, Document { wanted, bytes }: Document) -> Step {
+fn seal_document(node: &Node, lane: &Lane, Document { wanted, bytes }: Document) -> Step {
     let form = form(&wanted, &bytes);
     let meta = describe(node, wanted, form, Some(&bytes));
     let digest = plaintext_digest(&[leaf_hash(&bytes)]);
     let tag = content_tag(node, &meta, &digest);
-    if let Some(record) = node.shelf.unchanged(&tag) {
+    if let Some(record) = unchanged(node, lane, &tag) {
         return Step::Unchanged { name: meta.name, record, bytes: bytes.len() as u64 };
     }
     let draft = Draft::new();
