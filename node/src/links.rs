@@ -1,6 +1,6 @@
 //! Our side of the exchange: one long-lived substream to each provider, asks and answers pipelined on it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -80,7 +80,19 @@ struct Link {
 #[derive(Default)]
 struct Pending {
     closed: bool,
-    answers: HashMap<Key, oneshot::Sender<Tell>>,
+    /// Who waits for an answer, first asked first. Several callers may ask who has the same pack.
+    answers: HashMap<Key, VecDeque<oneshot::Sender<Tell>>>,
+}
+
+impl Pending {
+    fn take(&mut self, key: &Key) -> Option<oneshot::Sender<Tell>> {
+        let waiting = self.answers.get_mut(key)?;
+        let first = waiting.pop_front();
+        if waiting.is_empty() {
+            self.answers.remove(key);
+        }
+        first
+    }
 }
 
 /// What an answer names: the id of an ask, or the pack of a have query.
@@ -215,7 +227,7 @@ impl Link {
             if pending.closed {
                 return Err(LinkError::Lost { node: self.node });
             }
-            pending.answers.insert(key, sender);
+            pending.answers.entry(key).or_default().push_back(sender);
         }
         for ask in asks {
             // A refusal may come before the last of the asks is written.
@@ -266,8 +278,7 @@ async fn write_asks(mut writer: Writer, mut queue: mpsc::Receiver<v1::ExchangeAs
 
 async fn read_tells(mut reader: Reader, pending: Arc<Mutex<Pending>>) {
     while let Ok(Some(v1::ExchangeTell { tell: Some(tell) })) = reader.recv::<v1::ExchangeTell>().await {
-        let waiting = pending.lock().expect("no holder panics").answers.remove(&key_of(&tell));
-        if let Some(waiting) = waiting {
+        if let Some(waiting) = pending.lock().expect("no holder panics").take(&key_of(&tell)) {
             let _ = waiting.send(tell); // nobody waits any more: it was cancelled
         }
     }
@@ -310,6 +321,26 @@ pub(crate) fn bit_field(shards: impl IntoIterator<Item = ShardIndex>) -> Vec<u8>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_asked_first_is_answered_first() {
+        let mut pending = Pending::default();
+        let key = || Key::Pack(Bytes::from_static(b"pack"));
+        let mut waiting: Vec<_> = (0..2)
+            .map(|_| {
+                let (sender, receiver) = oneshot::channel();
+                pending.answers.entry(key()).or_default().push_back(sender);
+                receiver
+            })
+            .collect();
+        for id in 0..2 {
+            pending.take(&key()).unwrap().send(Tell::Stored(v1::Stored { id })).unwrap();
+        }
+        for (id, receiver) in waiting.iter_mut().enumerate() {
+            assert_eq!(receiver.try_recv(), Ok(Tell::Stored(v1::Stored { id: id as u64 })));
+        }
+        assert!(pending.take(&key()).is_none() && pending.answers.is_empty());
+    }
 
     #[test]
     fn a_bit_field_reads_back() {

@@ -270,7 +270,7 @@ fn peers(node: &Node) -> Vec<PeerInfo> {
             region,
             address: node.net.addresses_of(peer).into_iter().next().unwrap_or_default(),
             connected_since_ms: node.followers.since_ms(&peer).unwrap_or_default(),
-            round_trip_ms: None,
+            round_trip_ms: bytes.and_then(|it| it.round_trip).map(|it| it.as_micros().div_ceil(1000) as u64),
             bytes_in: ByteLen(bytes.map_or(0, |it| it.bytes_in)),
             bytes_out: ByteLen(bytes.map_or(0, |it| it.bytes_out)),
         }

@@ -1,6 +1,6 @@
 //! Nodes that are alone, and nodes that come back.
 
-use bithealth_tests::{Clinic, Cluster, bytes_of, same_files, wait_until, write};
+use bithealth_tests::{Clinic, Cluster, bytes_of, files_of, same_files, wait_until, write};
 use serde_json::Value;
 
 /// The number of entries and blocks a node has checked.
@@ -76,4 +76,37 @@ fn a_node_that_was_away_has_the_whole_log_after_its_return_and_packs_that_waited
         let same = ledgers.windows(2).all(|two| two[0] == two[1]) && heights.windows(2).all(|two| two[0] == two[1]);
         if same { Ok(()) } else { Err(format!("entries and blocks {ledgers:?}, heights {heights:?}")) }
     });
+}
+
+#[test]
+fn a_node_that_was_away_drops_its_copies_of_packs_that_were_gathered_meanwhile() {
+    let mut cluster = Cluster::start_with(&["north-1", "south-1", "east-1"], |clinic| {
+        clinic.configure("consolidate_ms", "200");
+        clinic.configure("gather_ms", "1");
+    });
+    let put = |cluster: &Cluster, number: u64, len: usize| {
+        let record = cluster.path(&format!("record {number}"));
+        write(&record, bytes_of(number, len));
+        cluster["north-1"].put_replicated(&record, &["--survive", "1,0"]);
+    };
+    // Each put is a small pack of its own, with a whole copy in one other region; together too little to be gathered.
+    for number in 0..12 {
+        put(&cluster, number, 40_000);
+    }
+    let held = |status: &Value| status["bytes"]["held_for_others"].as_u64().expect("a number of bytes");
+    assert!(held(&cluster["east-1"].status()) >= 40_000, "all twelve copies are in the south");
+    cluster["east-1"].kill();
+    for number in 12..16 {
+        put(&cluster, number, 200_000);
+    }
+    cluster["north-1"].wait_for("small packs became one", |status| {
+        status["packs"]["replicated"] == 1 && status["packs"]["local"] == 0
+    });
+
+    cluster["east-1"].start();
+
+    cluster["east-1"].wait_for("copies of retired packs are dropped", |status| held(status) == 0);
+    let back = cluster.path("back");
+    cluster["north-1"].get_all(&back);
+    assert_eq!(files_of(&back).len(), 16);
 }

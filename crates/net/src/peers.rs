@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bithealth_types::NodeId;
 use libp2p::Multiaddr;
 
-/// Bytes that frames carried from and to one peer since this process first met it.
+/// What a connection with one peer carried and takes, since this process first met it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Traffic {
     /// The peer.
@@ -16,6 +17,8 @@ pub struct Traffic {
     pub bytes_in: u64,
     /// Bytes sent.
     pub bytes_out: u64,
+    /// The last round trip of a ping; none before the first.
+    pub round_trip: Option<Duration>,
 }
 
 /// One peer.
@@ -33,6 +36,7 @@ pub(crate) struct Peer {
     pub(crate) outbound: AtomicUsize,
     pub(crate) bytes_in: AtomicU64,
     pub(crate) bytes_out: AtomicU64,
+    round_trip: Mutex<Option<Duration>>,
     addresses: Mutex<Vec<Multiaddr>>,
 }
 
@@ -47,8 +51,13 @@ impl Peer {
             outbound: AtomicUsize::new(0),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
+            round_trip: Mutex::new(None),
             addresses: Mutex::new(Vec::new()),
         }
+    }
+
+    pub(crate) fn measured(&self, round_trip: Duration) {
+        *lock(&self.round_trip) = Some(round_trip);
     }
 
     pub(crate) fn addresses(&self) -> Vec<Multiaddr> {
@@ -119,6 +128,7 @@ impl Peers {
                 node: peer.node,
                 bytes_in: peer.bytes_in.load(Relaxed),
                 bytes_out: peer.bytes_out.load(Relaxed),
+                round_trip: *lock(&peer.round_trip),
             })
             .collect();
         traffic.sort_by_key(|one| one.node);

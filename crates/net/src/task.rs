@@ -225,6 +225,11 @@ impl Task {
             BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
                 self.on_identified(peer_id, info.listen_addrs);
             }
+            BehaviourEvent::Ping(ping::Event { peer, result: Ok(round_trip), .. }) => {
+                if let Some(peer) = node_id(&peer).ok().and_then(|node| self.peers.get(&node)) {
+                    peer.measured(round_trip);
+                }
+            }
             BehaviourEvent::Ping(ping::Event { peer, connection, result: Err(error) }) => {
                 tracing::info!(%peer, %error, "disconnecting a peer that does not answer pings");
                 self.swarm.close_connection(connection);

@@ -130,7 +130,7 @@ pub struct PeerInfo {
     pub address: String,
     /// Since when.
     pub connected_since_ms: u64,
-    /// The last round trip.
+    /// The last round trip, rounded up; none before the first ping.
     pub round_trip_ms: Option<u64>,
     /// Received from it.
     pub bytes_in: ByteLen,
