@@ -25,6 +25,8 @@ pub struct Config {
     pub gather_ms: u64,
     /// How often small packs are looked through, to be gathered into coded ones.
     pub consolidate_ms: u64,
+    /// How long all nodes must have been there until packs that were coded for fewer are coded anew.
+    pub widen_ms: u64,
     /// Bytes kept free on the disk: below it new writes are refused.
     pub disk_reserve_bytes: u64,
     /// How often the replication of packs that are not where they belong is tried again.
@@ -52,6 +54,7 @@ impl Default for Config {
             no_single_state: false,
             gather_ms: 500,
             consolidate_ms: 30_000,
+            widen_ms: 60_000,
             disk_reserve_bytes: 64 << 20,
             retry_ms: 2_000,
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bithealth_pack::{OpenPack, RecordOpener, open_catalog};
 use bithealth_proto::v1::{self, CatalogRow, entry::Operation};
-use bithealth_types::{CODED_PACK_LEN_MIN, MemberId, PACK_LEN_MAX, PackId, ShardIndex};
+use bithealth_types::{CODED_PACK_LEN_MIN, MemberId, NodeId, PACK_LEN_MAX, PackId, ShardIndex};
 use bytes::Bytes;
 use tracing::{debug, warn};
 
@@ -191,11 +191,15 @@ async fn retire(node: &Arc<Node>, old: &Salt, into: &PackId) -> anyhow::Result<(
         anyhow::Ok(())
     })
     .await?;
+    drop_at_holders(node, &old_id, &holders).await;
+    Ok(())
+}
+
+/// Tells the holders of a retired pack, which may drop it. One that does not hear it does so once it has the ledger.
+pub(crate) async fn drop_at_holders(node: &Node, pack: &PackId, holders: &[(ShardIndex, NodeId)]) {
     for (shard, holder) in holders {
-        if holder != node.id() && shard != ShardIndex(0) && node.answers(&holder) {
-            // One that is away drops its copy when it hears of the ledger again.
-            let _ = node.links.drop_shard(holder, &old_id, shard).await;
+        if *holder != node.id() && *shard != ShardIndex(0) && node.answers(holder) {
+            let _ = node.links.drop_shard(*holder, pack, *shard).await;
         }
     }
-    Ok(())
 }

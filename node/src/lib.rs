@@ -28,3 +28,4 @@ pub mod sheet;
 pub mod shelf;
 pub mod vault;
 pub mod verify;
+pub mod widen;

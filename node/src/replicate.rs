@@ -27,7 +27,7 @@ use crate::vault::VaultError;
 /// Packs being coded and pushed at a time: each takes up to 16 MiB and its parity.
 const PACKS_IN_FLIGHT: usize = 2;
 /// A holder that has not confirmed a shard for so long is taken as not answering.
-const PUSH_TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const PUSH_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How far an own pack has come. Each state is reported only once it is true.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -427,14 +427,14 @@ impl Push<'_> {
 }
 
 /// A pack and its parity.
-struct Shards {
-    code: Code,
-    pack: Bytes,
-    parity: Vec<Bytes>,
+pub(crate) struct Shards {
+    pub(crate) code: Code,
+    pub(crate) pack: Bytes,
+    pub(crate) parity: Vec<Bytes>,
 }
 
 impl Shards {
-    fn shard(&self, shard: ShardIndex) -> Bytes {
+    pub(crate) fn shard(&self, shard: ShardIndex) -> Bytes {
         let at = usize::from(shard.0);
         match at.checked_sub(usize::from(self.code.k())) {
             Some(parity) => self.parity[parity].clone(),
@@ -472,7 +472,7 @@ pub fn policy_message(policy: &Policy) -> v1::Policy {
     }
 }
 
-fn exception(shard: ShardIndex, node: &NodeId) -> v1::Exception {
+pub(crate) fn exception(shard: ShardIndex, node: &NodeId) -> v1::Exception {
     v1::Exception { shard: shard.0.into(), node: Bytes::copy_from_slice(node.as_bytes()) }
 }
 

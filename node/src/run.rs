@@ -24,7 +24,7 @@ use crate::room::Room;
 use crate::service::Local;
 use crate::shelf::{Shelf, Source};
 use crate::vault::{OwnPack, Vault};
-use crate::{consolidate, hold, peers};
+use crate::{consolidate, hold, peers, widen};
 
 /// Under this the store notes whose network it belongs to.
 const NETWORK: &[u8] = b"network";
@@ -104,6 +104,7 @@ pub async fn node(
         tokio::spawn(replicate::run(node.clone())),
         tokio::spawn(gather::run(node.clone())),
         tokio::spawn(consolidate::run(node.clone())),
+        tokio::spawn(widen::run(node.clone())),
         tokio::spawn(open::watch_grants(node.clone())),
         tokio::spawn(restore::run(node.clone())),
     ];
@@ -215,10 +216,13 @@ fn take_up(node: &Arc<Node>) -> anyhow::Result<()> {
 
 fn describe(home: &Home, node: &Node) -> Ready {
     let state = node.chain.state();
+    let on_ledger = state.member(&node.member()).map(|member| member.name.clone());
+    // A node that just joined is not on the ledger it has so far.
+    let brought = || node.admission.as_ref()?.member.as_ref().map(|member| member.name.clone());
     Ready {
         node: node.id(),
         member: node.member(),
-        organisation: state.member(&node.member()).map(|member| member.name.clone()).unwrap_or_default(),
+        organisation: on_ledger.or_else(brought).unwrap_or_default(),
         network: state.genesis().name.clone(),
         addresses: node.net.listen_addresses(),
         socket: home.socket_path(),

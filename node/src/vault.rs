@@ -137,11 +137,17 @@ impl Vault {
         self.own.read().expect("no holder panics").get(id).copied()
     }
 
+    /// Forgets the coding of an own pack under this id.
+    pub fn forget_coded(&self, id: &PackId) -> Result<(), WriteError> {
+        self.own.write().expect("no holder panics").remove(id);
+        self.store.remove(Kind::Meta, &trees_key(id))?;
+        Ok(())
+    }
+
     /// Drops an own pack whose records lie in another one.
     pub fn remove_pack(&self, salt: &Salt, id: Option<&PackId>) -> Result<(), WriteError> {
         if let Some(id) = id {
-            self.own.write().expect("no holder panics").remove(id);
-            self.store.remove(Kind::Meta, &trees_key(id))?;
+            self.forget_coded(id)?;
         }
         self.store.remove(Kind::Pack, salt)?;
         Ok(())

@@ -110,3 +110,27 @@ fn a_node_that_was_away_drops_its_copies_of_packs_that_were_gathered_meanwhile()
     cluster["north-1"].get_all(&back);
     assert_eq!(files_of(&back).len(), 16);
 }
+
+#[test]
+fn a_pack_coded_while_a_region_was_away_is_coded_for_all_once_it_is_back() {
+    let names = ["north-1", "north-2", "south-1", "south-2", "east-1", "east-2"];
+    let mut cluster = Cluster::start_with(&names, |clinic| clinic.configure("widen_ms", "300"));
+    ["east-1", "east-2"].iter().for_each(|name| cluster[name].kill());
+    let (record, original) = (cluster.path("record"), bytes_of(1, 3 << 20));
+    write(&record, &original);
+    cluster["north-1"].put_replicated(&record, &["--for", "south-1", "--survive", "1,0"]);
+    let held = |status: &Value| status["bytes"]["held_for_others"].as_u64().expect("a number of bytes");
+    let narrow = held(&cluster["south-1"].status());
+    assert!(narrow > 0);
+
+    ["east-1", "east-2"].iter().for_each(|name| cluster[name].start());
+
+    cluster["east-1"].wait_for("shards for the wider code", |status| held(status) > 0);
+    cluster["south-1"].wait_for("shards of the narrow code are dropped", |status| held(status) < narrow);
+    // Its region is lost, and what is left in the south alone is too little: the east takes part.
+    cluster.lose("north");
+    let id = cluster["south-1"].record_named("record");
+    let back = cluster.path("back");
+    cluster["south-1"].done(&["get", &id, "--output", back.to_str().unwrap()]);
+    assert!(std::fs::read(&back).unwrap() == original);
+}

@@ -76,7 +76,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            listen: vec!["/ip4/0.0.0.0/tcp/4170".into(), "/ip4/0.0.0.0/udp/4170/quic-v1".into()],
+            listen: vec!["/ip4/0.0.0.0/tcp/4401".into(), "/ip4/0.0.0.0/udp/4401/quic-v1".into()],
             announce: Vec::new(),
             connections_max: 256,
             connections_per_peer_max: 3,

@@ -39,7 +39,7 @@ pub enum StartError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// Not a multiaddress.
-    #[error("{addr} is not a multiaddress: {error}; write e.g. /ip4/0.0.0.0/tcp/4170")]
+    #[error("{addr} is not a multiaddress: {error}; write e.g. /ip4/0.0.0.0/tcp/4401")]
     BadAddress {
         /// As given.
         addr: String,

@@ -182,6 +182,11 @@ impl Tally {
                 len(sealed_bytes)
             );
             why_not.iter().for_each(|why| eprintln!("not replicated yet: {}", plain(why)));
+            if !why_not.is_empty() {
+                eprintln!(
+                    "next: the node goes on trying; `bithealth status` shows it, --survive REGIONS,NODES asks for less"
+                );
+            }
         }
         for (warning, count) in self.warnings.iter().filter(|(_, count)| **count > WARNINGS_SHOWN) {
             self.show.note(format_args!("{} more: {warning}", counted(count - WARNINGS_SHOWN, "record")));

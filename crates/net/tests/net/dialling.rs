@@ -40,7 +40,7 @@ async fn settings_that_cannot_work_are_refused_before_anything_starts() {
 
 #[tokio::test]
 async fn what_is_announced_is_listed_with_what_we_listen_on() {
-    let announce = vec!["/dns4/clinic.example/tcp/4170".to_owned()];
+    let announce = vec!["/dns4/clinic.example/tcp/4401".to_owned()];
     let alice = node_with(1, Config { announce: announce.clone(), ..config(TCP) }).await;
     assert_eq!(alice.addresses().len(), 2);
     assert!(alice.addresses().iter().any(|one| without_peer(one) == announce[0]));
