@@ -23,7 +23,7 @@ const SAMPLED_LEN_MIN: usize = 32 * 1024;
 
 /// A sample is this many runs of `SAMPLE_RUN_LEN` bytes, spread evenly.
 const SAMPLE_RUNS: usize = 4;
-const SAMPLE_RUN_LEN: usize = 4 * 1024;
+const SAMPLE_RUN_LEN: usize = 2 * 1024;
 
 /// What to try on the chunks of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
