@@ -4,13 +4,16 @@
 //! SHA-256(0x00 || data), a node SHA-256(0x01 || left || right), and the left half of `len` leaves holds the largest
 //! power of two below `len`. [`inclusion_proof`] and [`consistency_proof`] speak about logs; [`LeafTree`] proves runs of
 //! leaves of a shard, which RFC 9162 has no form for. Positions and lengths come from the caller, who must trust them:
-//! a root alone does not fix how many leaves lie under it.
+//! a root alone does not fix how many leaves lie under it. [`map_root`] does fix it: [`prove`] proves to whoever has that
+//! root, and nothing else, that a key is in a map or is not.
 
 mod leaves;
 mod log;
+mod map;
 
 pub use leaves::{LeafTree, RunError, verify_run};
 pub use log::{ProofError, consistency_proof, inclusion_proof, verify_consistency, verify_inclusion};
+pub use map::{KEY_LEN_MAX, MapError, MapProof, Neighbour, map_root, prove, verify_absent, verify_present};
 
 use bithealth_types::Digest;
 use sha2::{Digest as _, Sha256};
