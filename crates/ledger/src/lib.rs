@@ -11,10 +11,13 @@
 //! ([`EntryError::is_waiting`]). Where two authors wrote what cannot both be (one invite used twice, one name for two
 //! organisations), both entries stand in their logs, and the one that a block covered first, then the one of the lower
 //! author id, takes effect. An honest node does not write such an entry knowingly: [`State::check_own`].
+//!
+//! [`SignedNote`] is the form in which heads leave the consortium, for witnesses and monitors that others wrote.
 
 mod block;
 mod entry;
 mod member;
+mod note;
 mod pack;
 mod registry;
 mod state;
@@ -25,6 +28,10 @@ pub use member::{
     JURISDICTION_LEN_MAX, MembershipError, NAME_LEN_MAX, RECIPIENT_LEN, REGION_LEN_MAX, admission, invite,
     member_record, node_certificate, retire_node, verify_admission, verify_invite, verify_member, verify_node,
     verify_retirement,
+};
+pub use note::{
+    COSIGNATURE_TIME_MAX_S, Checkpoint, CheckpointError, NOTE_LEN_MAX, NOTE_SIGNATURES_MAX, NoteAlgorithm, NoteError,
+    NoteSignature, SignedNote, VerifierKey, VerifierKeyError, cosign, sign_note, verify_cosignature, verify_note,
 };
 pub use pack::{KEEP_IN_MAX, Pack, PackError, WRAP_LEN_MAX, WRAPS_MAX};
 pub use registry::{Member, Node};
