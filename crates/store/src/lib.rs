@@ -36,6 +36,7 @@ mod marks;
 mod record;
 mod segment;
 mod store;
+mod wal;
 mod walk;
 
 pub use config::{Config, SEGMENT_LEN_MAX, SEGMENT_LEN_MIN};
@@ -52,3 +53,4 @@ pub use store::compact::Compacted;
 pub use store::open::{DAMAGE_REPORTED_MAX, Opening, Rebuilt, Torn};
 pub use store::read::Keys;
 pub use store::scrub::{Scrub, Scrubbed};
+pub use wal::{FRAME_LEN_MAX, Recovered, SAFETY_LEN_MAX, WAL_LEN_MAX, Wal, WalError};
