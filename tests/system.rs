@@ -6,6 +6,7 @@ mod system {
     mod canary;
     mod crash;
     mod disk_full;
+    mod finality;
     mod liar;
     mod loss;
     mod patient;

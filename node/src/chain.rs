@@ -3,15 +3,14 @@
 //! The ledger's core decides what is valid; this driver stores it first and applies it then, so that after a restart the
 //! same state comes back from the same entries.
 
-use std::sync::{Arc, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use bithealth_consensus::{FounderRule, Rule};
 use bithealth_envelope::NodeKey;
 use bithealth_ledger::{BlockError, EntryError, Equivocation, GenesisError, State};
 use bithealth_proto::v1::entry::Operation;
 use bithealth_proto::{DecodeError, decode, encode, v1};
-use bithealth_store::{Kind, ReadError, Store, WriteError};
-use bithealth_types::{Digest, Height, NodeId, Sequence};
+use bithealth_store::{Kind, Position, ReadError, Store, WriteError};
+use bithealth_types::{Digest, Height, NodeId, Sequence, ValidatorId};
 use bytes::Bytes;
 use tokio::sync::watch;
 
@@ -22,7 +21,8 @@ pub struct Chain {
     state: RwLock<State>,
     store: Arc<Store>,
     key: NodeKey,
-    rule: FounderRule,
+    /// Where the last entry lies that was taken and perhaps not synced.
+    written: Mutex<Option<Position>>,
     changed: watch::Sender<u64>,
 }
 
@@ -47,6 +47,17 @@ pub enum ChainError {
     Damaged(#[from] DecodeError),
 }
 
+/// What is to be said of a proposed block.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It may be decided, and what it covers is durable here.
+    Valid,
+    /// Something before it is missing here.
+    Waits,
+    /// It may not.
+    Invalid(String),
+}
+
 /// What became of an entry or block from a peer.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Received {
@@ -69,7 +80,7 @@ impl Chain {
         let mut state = State::from_genesis(genesis)?;
         replay_entries(&mut state, &store)?;
         replay_blocks(&mut state, &store)?;
-        Ok(Self { state: RwLock::new(state), store, key, rule: FounderRule, changed: watch::channel(0).0 })
+        Ok(Self { state: RwLock::new(state), store, key, written: Mutex::new(None), changed: watch::channel(0).0 })
     }
 
     /// The state; hold it briefly.
@@ -87,7 +98,7 @@ impl Chain {
     /// # Errors
     /// [`ChainError`] if the rules refuse it or the store takes nothing.
     pub fn append(&self, time_ms: u64, operation: Operation) -> Result<v1::SignedEntry, ChainError> {
-        let mut state = self.state.write().expect("no holder panics");
+        let mut state = self.write();
         let author = self.key.id();
         let log = state.log(&author);
         let entry = v1::Entry {
@@ -108,81 +119,117 @@ impl Chain {
         Ok(signed)
     }
 
-    /// Takes an entry from a peer.
+    /// Takes an entry from a peer. It is durable once [`Chain::sync`] says so.
     ///
     /// # Errors
     /// [`WriteError`] if it is valid and the store does not take it.
     pub fn receive_entry(&self, signed: &v1::SignedEntry) -> Result<Received, WriteError> {
-        let mut state = self.state.write().expect("no holder panics");
+        let mut state = self.write();
         let checked = match state.check(signed) {
             Ok(checked) => checked,
             Err(EntryError::Known { .. }) => return Ok(Received::Known),
             Err(error) if error.is_waiting() => return Ok(Received::Behind),
-            Err(error @ EntryError::Forked { author, sequence, .. }) => {
-                if let Ok(ours) = read_entry(&self.store, &author, Sequence(sequence))
-                    && let Ok(proof) = Equivocation::new(ours, signed.clone())
-                {
-                    state.freeze(proof);
-                }
-                return Ok(Received::False(error.to_string()));
+            Err(error @ (EntryError::Forked { author, sequence, .. } | EntryError::Final { author, sequence })) => {
+                return Ok(self.compare(&mut state, signed, &author, Sequence(sequence), &error));
             }
             Err(error) => return Ok(Received::False(error.to_string())),
         };
         let key = entry_key(&checked.author(), checked.sequence());
-        self.store.put(Kind::Entry, &key, &[], &[&encode(signed)])?;
+        let position = self.store.put(Kind::Entry, &key, &[], &[&encode(signed)])?;
+        *self.written.lock().expect("no holder panics") = Some(position);
         state.apply(checked);
         drop(state);
         self.notify();
         Ok(Received::New)
     }
 
-    /// Takes a block from a peer.
+    /// Another entry of this author is here at its position, or the same one: only the store can tell, once it is final.
+    fn compare(
+        &self,
+        state: &mut State,
+        theirs: &v1::SignedEntry,
+        author: &NodeId,
+        sequence: Sequence,
+        error: &EntryError,
+    ) -> Received {
+        match read_entry(&self.store, author, sequence) {
+            Ok(ours) if ours.entry == theirs.entry => Received::Known,
+            Ok(ours) => {
+                if let Ok(proof) = Equivocation::new(ours, theirs.clone()) {
+                    state.freeze(proof);
+                }
+                Received::False(error.to_string())
+            }
+            Err(_) => Received::Known, // ours is damaged: not the peer's fault
+        }
+    }
+
+    /// Makes everything that was taken durable. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`WriteError`] if the disk fails to.
+    pub fn sync(&self) -> Result<(), WriteError> {
+        let written = self.written.lock().expect("no holder panics").take();
+        let Some(position) = written else { return Ok(()) };
+        self.store.sync(position).inspect_err(|_| {
+            self.written.lock().expect("no holder panics").get_or_insert(position);
+        })
+    }
+
+    /// Takes a block from a peer, or one that was just decided; it is durable once this returns. Blocks on the disk.
     ///
     /// # Errors
     /// [`WriteError`] if it is valid and the store does not take it.
     pub fn receive_block(&self, block: &v1::Block) -> Result<Received, WriteError> {
-        let mut state = self.state.write().expect("no holder panics");
-        let checked = match state.check_block(block, |state, header, certificate| {
-            self.rule.verify(state, header, certificate).map_err(|error| error.to_string())
-        }) {
+        let mut state = self.write();
+        let checked = match state.check_block(block) {
             Ok(checked) => checked,
             Err(BlockError::Known { .. }) => return Ok(Received::Known),
             Err(BlockError::Missing { .. } | BlockError::Gap { .. }) => return Ok(Received::Behind),
             Err(error) => return Ok(Received::False(error.to_string())),
         };
+        self.sync()?; // the entries it covers come before it
         let height = checked.height();
-        self.store.put(Kind::Block, &height.0.to_be_bytes(), &[], &[&encode(block)])?;
+        let position = self.store.put(Kind::Block, &height.0.to_be_bytes(), &[], &[&encode(block)])?;
+        self.store.sync(position)?;
         state.apply_block(checked);
         drop(state);
         self.notify();
         Ok(Received::New)
     }
 
-    /// Produces the next block, if it is ours to produce and there is something to order. Blocks on the disk.
+    /// What to propose after the tip; what it covers is durable here. Blocks on the disk.
     ///
     /// # Errors
-    /// [`WriteError`] if the store does not take it.
-    pub fn produce(&self, now_ms: u64) -> Result<Option<v1::Block>, WriteError> {
-        let mut state = self.state.write().expect("no holder panics");
-        let node = self.key.id();
-        if !self.rule.may_produce(&state, &node) {
-            return Ok(None);
+    /// [`WriteError`] if the disk fails to make it so.
+    pub fn propose(&self, producer: &ValidatorId, now_ms: u64) -> Result<v1::Proposed, WriteError> {
+        let (header, body) = self.state().next_block(producer, now_ms);
+        self.sync()?;
+        Ok(v1::Proposed { header: encode(&header).into(), body: encode(&body).into() })
+    }
+
+    /// Whether what was proposed may be decided: valid, of a time near our clock, and all it covers durable here. Blocks
+    /// on the disk.
+    ///
+    /// # Errors
+    /// [`WriteError`] if the disk fails to make it so.
+    pub fn check_proposal(&self, content: &v1::Proposed, now_ms: u64) -> Result<Verdict, WriteError> {
+        let read = || -> Result<_, DecodeError> {
+            Ok((decode::<v1::Header>(&content.header)?, decode::<v1::Body>(&content.body)?))
+        };
+        let (header, body) = match read() {
+            Ok(read) => read,
+            Err(error) => return Ok(Verdict::Invalid(error.to_string())),
+        };
+        let checked = {
+            let state = self.state();
+            state.check_proposal(&header, &body).and_then(|_| state.check_clock(&header, now_ms))
+        };
+        match checked {
+            Ok(()) => self.sync().map(|()| Verdict::Valid),
+            Err(BlockError::Missing { .. } | BlockError::Gap { .. }) => Ok(Verdict::Waits),
+            Err(error) => Ok(Verdict::Invalid(error.to_string())),
         }
-        let Some((header, frontier)) = state.next_header(&node, now_ms) else { return Ok(None) };
-        let certificate = self.rule.certify(&header, &node, &|message| self.key.sign(message));
-        let block = v1::Block { header: Some(header), certificate: Some(certificate), frontier };
-        let checked = state
-            .check_block(&block, |state, header, certificate| {
-                self.rule.verify(state, header, certificate).map_err(|error| error.to_string())
-            })
-            .expect("a block made from this state by this rule is valid");
-        let key = checked.height().0.to_be_bytes();
-        let position = self.store.put(Kind::Block, &key, &[], &[&encode(&block)])?;
-        self.store.sync(position)?;
-        state.apply_block(checked);
-        drop(state);
-        self.notify();
-        Ok(Some(block))
     }
 
     /// Up to `max` entries of `author`, from sequence `from` on.
@@ -218,6 +265,10 @@ impl Chain {
         let entries = logs.iter().map(|(author, len)| sound(author, *len)).sum();
         let blocks = (1..=height).filter(|height| read_block(&self.store, Height(*height)).is_ok()).count() as u64;
         (entries, blocks)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().expect("no holder panics")
     }
 
     fn notify(&self) {
@@ -256,12 +307,7 @@ fn replay_blocks(state: &mut State, store: &Store) -> Result<(), ChainError> {
         if !store.contains(Kind::Block, &height.0.to_be_bytes())? {
             return Ok(());
         }
-        let block = read_block(store, height)?;
-        let rule = FounderRule;
-        let verify = |state: &State, header: &v1::Header, certificate: &v1::Certificate| {
-            rule.verify(state, header, certificate).map_err(|error| error.to_string())
-        };
-        match state.check_block(&block, verify) {
+        match state.check_block(&read_block(store, height)?) {
             Ok(checked) => state.apply_block(checked),
             Err(_) => return Ok(()), // its entries were lost with a power cut: peers have both
         };

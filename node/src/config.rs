@@ -29,6 +29,10 @@ pub struct Config {
     pub widen_ms: u64,
     /// Bytes kept free on the disk: below it new writes are refused.
     pub disk_reserve_bytes: u64,
+    /// No block comes sooner than this after the one before.
+    pub block_interval_ms: u64,
+    /// A block comes after this even if there is nothing to finalise.
+    pub heartbeat_ms: u64,
     /// How often the replication of packs that are not where they belong is tried again.
     pub retry_ms: u64,
 }
@@ -56,6 +60,8 @@ impl Default for Config {
             consolidate_ms: 30_000,
             widen_ms: 60_000,
             disk_reserve_bytes: 64 << 20,
+            block_interval_ms: 1_000,
+            heartbeat_ms: 180_000,
             retry_ms: 2_000,
         }
     }

@@ -91,6 +91,11 @@ impl Home {
         self.dir.join("node.sock")
     }
 
+    /// The log of the consensus engine.
+    pub fn consensus_path(&self) -> PathBuf {
+        self.dir.join("consensus")
+    }
+
     /// The store.
     pub fn store_path(&self) -> PathBuf {
         self.dir.join("store")

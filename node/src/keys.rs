@@ -28,6 +28,8 @@ pub enum Unlocking {
 pub struct NodeKeys {
     /// Signs the author log and names the node in the network.
     pub node: NodeKey,
+    /// Votes for the organisation.
+    pub validator: NodeKey,
     /// The organisation's keys.
     pub organisation: OrganisationKeys,
     /// What the organisation's keys are derived from, and the kit holds.
@@ -65,6 +67,12 @@ pub enum KeysError {
     /// The passphrase or key file is too weak to seal keys with.
     #[error("{0}")]
     Weak(#[from] SealAtRestError),
+    /// They are of a version in which nodes did not vote.
+    #[error("{path} is of an earlier version, whose networks this one cannot read; found or join the network anew")]
+    Earlier {
+        /// The file.
+        path: PathBuf,
+    },
     /// A key file of no bytes opens nothing.
     #[error("the key file {path} is empty")]
     EmptyKeyFile {
@@ -76,7 +84,8 @@ pub enum KeysError {
 impl NodeKeys {
     /// New keys of a node of the organisation that `secret` makes.
     pub fn new(secret: OrganisationSecret) -> Self {
-        Self { node: NodeKey::random(), organisation: OrganisationKeys::derive(&secret), secret }
+        let organisation = OrganisationKeys::derive(&secret);
+        Self { node: NodeKey::random(), validator: NodeKey::random(), organisation, secret }
     }
 
     /// Writes them sealed, readable by this user only.
@@ -86,6 +95,7 @@ impl NodeKeys {
     pub fn save(&self, path: &Path, unlocking: &Unlocking) -> Result<(), KeysError> {
         let keys = v1::Keys {
             node_seed: Bytes::copy_from_slice(&self.node.seed()[..]),
+            validator_seed: Bytes::copy_from_slice(&self.validator.seed()[..]),
             organisation_secret: Bytes::copy_from_slice(&self.secret.expose()[..]),
         };
         let plaintext = Zeroizing::new(encode(&keys));
@@ -117,10 +127,14 @@ impl NodeKeys {
         let plaintext = with_unlock(unlocking, |unlock| bithealth_envelope::open_at_rest(&sealed, unlock))?
             .map_err(|error| KeysError::Locked { path: path.to_owned(), error })?;
         let keys: v1::Keys = decode(&plaintext).map_err(damaged)?;
+        let Ok(validator) = keys.validator_seed.as_ref().try_into() else {
+            return Err(KeysError::Earlier { path: path.to_owned() });
+        };
         let seed = keys.node_seed.as_ref().try_into().expect("we sealed 32 bytes, and they opened");
         let secret = keys.organisation_secret.as_ref().try_into().expect("we sealed 32 bytes, and they opened");
         let secret = OrganisationSecret::from_bytes(secret);
-        Ok(Self { node: NodeKey::from_seed(seed), organisation: OrganisationKeys::derive(&secret), secret })
+        let (node, validator) = (NodeKey::from_seed(seed), NodeKey::from_seed(validator));
+        Ok(Self { node, validator, organisation: OrganisationKeys::derive(&secret), secret })
     }
 }
 

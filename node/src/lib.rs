@@ -9,6 +9,7 @@ pub mod consolidate;
 pub mod demo;
 pub mod export;
 pub mod fetch;
+pub mod finality;
 pub mod gather;
 pub mod hold;
 pub mod home;

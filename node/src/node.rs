@@ -14,6 +14,7 @@ use tracing::debug;
 
 use crate::chain::{Chain, ChainError};
 use crate::config::Config;
+use crate::finality::Finality;
 use crate::gather::Gather;
 use crate::keys::NodeKeys;
 use crate::links::Links;
@@ -40,6 +41,8 @@ pub struct Node {
     pub vault: Arc<Vault>,
     /// The ledger.
     pub chain: Arc<Chain>,
+    /// The consensus engine.
+    pub finality: Finality,
     /// The network.
     pub net: Net,
     /// Streams to providers.

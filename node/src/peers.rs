@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bithealth_net::{Event, Events, GossipId, Protocol, Stream, Topic, Verdict};
 use bithealth_proto::v1::{self, entry::Operation, hello_answer::Answer, sync_answer, sync_request::Request};
-use bithealth_proto::{Limited, decode, encode};
+use bithealth_proto::{Limited, decode};
+use bithealth_store::Kind;
 use bithealth_types::{GenesisId, Height, NodeId, Sequence};
 use bytes::Bytes;
 use tokio::sync::Notify;
@@ -206,6 +207,8 @@ async fn admit(node: &Arc<Node>, peer: NodeId, addresses: Vec<String>) {
         node.followers.since_ms.lock().expect("no holder panics").insert(peer, crate::node::now_ms());
         tokio::spawn(follow(node.clone(), peer));
     }
+    let (book, told) = (node.clone(), addresses.clone());
+    blocking(move || remember(&book, &peer, &told)).await;
     if let Err(error) = node.net.keep(peer, addresses).await {
         debug!(peer = %peer.short(), %error, "its addresses are of no use");
         let _ = node.net.keep(peer, Vec::new()).await; // only fails while stopping
@@ -234,6 +237,10 @@ async fn on_gossip(node: &Arc<Node>, topic: Topic, from: NodeId, id: GossipId, b
     let received = blocking(move || match topic {
         Topic::Entries => received(&bytes, |entry| worker.chain.receive_entry(entry)),
         Topic::Headers => received(&bytes, |block| worker.chain.receive_block(block)),
+        Topic::Consensus => received(&bytes, |message: &v1::ConsensusMessage| {
+            worker.finality.hear(message.clone());
+            Ok(Received::New)
+        }),
     })
     .await;
     let verdict = match received {
@@ -403,20 +410,6 @@ fn frontier(node: &Node) -> v1::SyncFrontier {
     v1::SyncFrontier { logs: state.nodes().map(log).collect(), height: state.height().0 }
 }
 
-/// Produces blocks when it is ours to do so, for as long as the node runs.
-pub async fn produce(node: Arc<Node>) {
-    let mut second = tokio::time::interval(Duration::from_secs(1));
-    loop {
-        second.tick().await;
-        let worker = node.clone();
-        match blocking(move || worker.chain.produce(crate::node::now_ms())).await {
-            Ok(Some(block)) => node.publish(Topic::Headers, encode(&block)).await,
-            Ok(None) => {}
-            Err(error) => warn!(%error, "a block cannot be stored"),
-        }
-    }
-}
-
 /// Stays connected to every node of the ledger, for as long as the node runs.
 pub async fn connect(node: Arc<Node>) {
     let mut changes = node.chain.watch();
@@ -431,16 +424,41 @@ pub async fn connect(node: Arc<Node>) {
             state.nodes().filter(|it| !it.retired && it.id != node.id()).map(|it| it.id).collect()
         };
         for other in others {
-            if kept.insert(other)
-                && let Err(error) = node.net.keep(other, Vec::new()).await
-            {
-                debug!(peer = %other.short(), %error, "not kept");
+            if kept.insert(other) {
+                let book = node.clone();
+                let addresses = blocking(move || remembered(&book, &other)).await;
+                if let Err(error) = node.net.keep(other, addresses).await {
+                    debug!(peer = %other.short(), %error, "not kept");
+                }
             }
         }
         if changes.changed().await.is_err() {
             return;
         }
     }
+}
+
+/// Notes where a peer said it can be reached, so that this node finds it after a restart though it cannot be found
+/// itself. Blocks.
+fn remember(node: &Node, peer: &NodeId, addresses: &[String]) {
+    if addresses.is_empty() || remembered(node, peer) == addresses {
+        return;
+    }
+    let text = addresses.join("\n");
+    if let Err(error) = node.store.put(Kind::Meta, &address_key(peer), text.as_bytes(), &[]) {
+        debug!(%error, "an address is not noted");
+    }
+}
+
+/// Where a peer could be reached once. Blocks.
+fn remembered(node: &Node, peer: &NodeId) -> Vec<String> {
+    let found = node.store.get(Kind::Meta, &address_key(peer)).ok().flatten();
+    let text = found.and_then(|item| String::from_utf8(item.meta.to_vec()).ok()).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+fn address_key(peer: &NodeId) -> Vec<u8> {
+    [b"address ".as_slice(), peer.as_bytes()].concat()
 }
 
 /// Calls a contact until it answers once; from then on the network keeps the connection.

@@ -120,6 +120,13 @@ impl Replication {
         summary
     }
 
+    /// The packs whose policy holds.
+    pub fn replicated(&self) -> Vec<Salt> {
+        let queue = self.queue.lock().expect("no holder panics");
+        let holds = queue.progress.iter().filter(|(_, progress)| **progress == Progress::Replicated);
+        holds.map(|(salt, _)| *salt).collect()
+    }
+
     /// The network changed: what was held up may go on.
     pub fn retry(&self) {
         let mut queue = self.queue.lock().expect("no holder panics");

@@ -12,6 +12,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tracing::{error, info, warn};
 
 use crate::chain::{Chain, ChainError};
+use crate::finality::{self, Finality};
 use crate::gather::{self, Gather};
 use crate::home::{Home, HomeError};
 use crate::keys::Unlocking;
@@ -99,7 +100,7 @@ pub async fn node(
     let serving = tokio::spawn(server.serve(local, wait_for(ended)));
     let tasks = [
         tokio::spawn(peers::run(node.clone(), events)),
-        tokio::spawn(peers::produce(node.clone())),
+        tokio::spawn(finality::run(node.clone(), home.consensus_path())),
         tokio::spawn(peers::connect(node.clone())),
         tokio::spawn(replicate::run(node.clone())),
         tokio::spawn(gather::run(node.clone())),
@@ -155,6 +156,7 @@ async fn start(home: &Home, unlocking: &Unlocking) -> Result<(Arc<Node>, bitheal
         links: Links::new(net.clone()),
         shelf: Shelf::new(Box::new(catalogs)),
         gather: Gather::default(),
+        finality: Finality::default(),
         replication: Replication::default(),
         incoming: Arc::new(Semaphore::new(hold::INCOMING_MIB_MAX)),
         peers_changed: watch::channel(0).0,

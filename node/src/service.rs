@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use bithealth_grant::{OrganisationSealing, Readers, Sealing};
 use bithealth_http::api::{
-    ExportFilter, Held, InviteInfo, InviteOptions, KeptPacks, ListFilter, MemberInfo, NodeInfo, OpenedAnswer, PeerInfo,
-    PutEvent, PutOptions, RecordInfo, RecordState, RestoreEvent, RestorePhase, Status, StoredBytes, VerifyEvent,
-    VerifyOptions,
+    ExportFilter, FinalityInfo, Held, InviteInfo, InviteOptions, KeptPacks, ListFilter, MemberInfo, NodeInfo,
+    OpenedAnswer, PeerInfo, PutEvent, PutOptions, RecordInfo, RecordState, RestoreEvent, RestorePhase, Status,
+    StoredBytes, VerifyEvent, VerifyOptions,
 };
 use bithealth_http::{ByteRange, ByteStream, ErrorBody, ErrorCode, EventStream, ExportAnswer, GetAnswer, Service};
-use bithealth_types::{ByteLen, NodeId, RecordId};
+use bithealth_types::{ByteLen, Height, MemberId, NodeId, RecordId};
 use futures::StreamExt;
 use tokio::sync::{Notify, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
@@ -19,7 +19,7 @@ use crate::node::{Node, now_ms};
 use crate::open::{ReadRecordError, Reading};
 use crate::replicate::{Progress, blocking};
 use crate::restore::{self, Phase};
-use crate::shelf::{Filter, Found, Source, record_id};
+use crate::shelf::{Filter, Found, Salt, Source, record_id};
 use crate::{export, fetch, import, setup, verify};
 
 /// Rows of a list waiting for a slow caller.
@@ -227,6 +227,10 @@ pub(crate) fn describe(node: &Node, found: &Found) -> RecordInfo {
         }
     };
     let replicated = !own || node.replication.progress(&found.salt) == Some(Progress::Replicated);
+    let height = {
+        let state = node.chain.state();
+        state.pack_with_salt(&found.salt).and_then(|id| state.pack(&id)?.height).filter(|_| replicated)
+    };
     RecordInfo {
         record: record_id(row).unwrap_or(RecordId([0; 16])),
         name: row.name.clone(),
@@ -237,7 +241,12 @@ pub(crate) fn describe(node: &Node, found: &Found) -> RecordInfo {
         time_ms: row.time_ms,
         organisation: organisation_of(node, &author),
         author,
-        state: if replicated { RecordState::Replicated } else { RecordState::Local },
+        state: match (replicated, height) {
+            (true, Some(_)) => RecordState::Final,
+            (true, None) => RecordState::Replicated,
+            (false, _) => RecordState::Local,
+        },
+        height,
         own,
     }
 }
@@ -281,6 +290,11 @@ fn peers(node: &Node) -> Vec<PeerInfo> {
 fn status(node: &Arc<Node>) -> Status {
     let usage = node.store.usage();
     let packs = node.replication.summary();
+    let covered = {
+        let state = node.chain.state();
+        let is_covered = |salt: &Salt| state.pack_with_salt(salt).and_then(|id| state.pack(&id)?.height).is_some();
+        node.replication.replicated().iter().filter(|salt| is_covered(salt)).count() as u64
+    };
     let totals = node.shelf.totals();
     let (height, head_age_s, network, genesis) = {
         let state = node.chain.state();
@@ -298,12 +312,14 @@ fn status(node: &Arc<Node>) -> Status {
         jurisdiction: node.certificate.jurisdiction.clone(),
         height,
         head_age_s,
+        finality: finality(node),
         members: members(node),
         warnings: warnings(node, &nodes),
         nodes,
         packs: KeptPacks {
             local: packs.local,
             replicated: packs.replicated,
+            r#final: covered,
             short: packs.reasons.into_iter().map(|(reason, packs)| Held { reason, packs }).collect(),
         },
         records: node.shelf.count(),
@@ -316,6 +332,34 @@ fn status(node: &Arc<Node>) -> Status {
             disk_free: ByteLen(node.store.free_space().unwrap_or(0)),
             capacity: ByteLen(node.certificate.capacity),
         },
+    }
+}
+
+/// Who decides blocks. A validator counts as present while a node of its organisation is connected: its votes may be
+/// late, and are then not among those of the last certificate.
+fn finality(node: &Node) -> FinalityInfo {
+    let (seen, connected) = (node.finality.seen(), node.net.connected());
+    let state = node.chain.state();
+    let nodes: Vec<&bithealth_ledger::Node> = state.nodes().filter(|it| !it.retired).collect();
+    let is_there = |member: &MemberId| {
+        nodes.iter().any(|it| it.member == *member && (it.id == node.id() || connected.binary_search(&it.id).is_ok()))
+    };
+    let name = |member: &MemberId| state.member(member).map_or_else(|| member.short(), |it| it.name.clone());
+    let validators = state.validators();
+    let missing: Vec<String> =
+        validators.iter().filter(|it| !is_there(&it.member)).map(|it| name(&it.member)).collect();
+    let guilty = validators.iter().filter(|it| seen.guilty.contains(&it.key)).map(|it| name(&it.member));
+    let waiting = nodes.iter().filter_map(|it| state.log(&it.id)).map(|log| log.len - log.final_len).sum();
+    FinalityInfo {
+        validators: validators.count() as u32,
+        quorum: validators.quorum() as u32,
+        present: (validators.count() - missing.len()) as u32,
+        missing,
+        waiting,
+        deciding: Some(Height(seen.height)).filter(|height| *height > state.height()),
+        round: seen.round,
+        halted: seen.halted,
+        guilty: guilty.collect(),
     }
 }
 

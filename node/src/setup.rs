@@ -128,6 +128,7 @@ pub fn init(
         salt: Bytes::copy_from_slice(&salt),
         founder: Some(member_record(&keys, organisation)),
         founder_node: Some(certificate.clone()),
+        recovery: None,
     };
     let founding =
         Founding { genesis: &genesis, certificate: &certificate, admission: None, keys: &keys, unlocking, config };
@@ -242,6 +243,7 @@ fn certify(keys: &NodeKeys, site: &Site) -> v1::NodeCertificate {
         capacity: site.capacity,
         time_ms: now_ms(),
         signature: Bytes::new(),
+        validator: Bytes::copy_from_slice(keys.validator.id().as_bytes()),
     };
     ledger::node_certificate(certificate, |message| organisation.sign(message))
 }

@@ -80,8 +80,13 @@ limited! {
     SignedEntry 61 << 10;
     Frontier 128;
     Header 1 << 10;
+    Body 512 << 10;
     Certificate 32 << 10;
     Block 1 << 20;
+    ValidatorSet 32 << 10;
+    ConsensusMessage 1 << 20;
+    WalFrame 1 << 20;
+    Safety 1 << 10;
     Catalog 256 << 20;
     Manifest 512 << 10;
     ChunkList 512 << 10;

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use bithealth_proto::v1::{self, entry::Operation};
+use bithealth_proto::v1::{self, consensus_message::Message, entry::Operation, wal_frame::Frame};
 use bithealth_proto::{DecodeError, Limited, decode, encode};
 use bytes::Bytes;
 
@@ -60,6 +60,7 @@ fn node() -> v1::NodeCertificate {
         capacity: 1 << 40,
         time_ms: 1_800_000_000_000,
         signature: signature(5),
+        validator: key(32),
     }
 }
 
@@ -70,6 +71,11 @@ fn genesis() -> v1::Genesis {
         salt: key(6),
         founder: Some(member()),
         founder_node: Some(node()),
+        recovery: Some(v1::RecoveryPolicy {
+            threshold: 2,
+            keys: vec![key(33), key(34), key(35)],
+            delay_ms: 259_200_000,
+        }),
     }
 }
 
@@ -117,18 +123,100 @@ fn header() -> v1::Header {
         height: 42,
         previous: key(22),
         time_ms: 1_800_000_000_002,
+        uncertainty_ms: 30_000,
         frontier_root: key(23),
         state_root: key(24),
-        producer: key(4),
+        history_root: key(36),
+        validators: key(37),
+        next_validators: key(38),
+        recovery: key(39),
+        era: 1,
+        producer: key(32),
     }
 }
 
+fn validators() -> v1::ValidatorSet {
+    let validator = |member, of| v1::Validator { member: key(member), key: key(of) };
+    v1::ValidatorSet { validators: vec![validator(1, 32), validator(2, 40)] }
+}
+
+fn proposed() -> v1::Proposed {
+    let body = v1::Body { frontier: vec![frontier(4)], next_validators: None };
+    v1::Proposed { header: encode(&header()).into(), body: encode(&body).into() }
+}
+
+fn vote() -> v1::ConsensusVote {
+    let kind = v1::VoteKind::Precommit.into();
+    v1::ConsensusVote { height: 42, round: 1, kind, value: key(26), validator: key(32), signature: signature(41) }
+}
+
+fn proposal() -> v1::ConsensusProposal {
+    v1::ConsensusProposal {
+        height: 42,
+        round: 1,
+        value: key(26),
+        polka_round_plus_one: 1,
+        validator: key(32),
+        signature: signature(42),
+        content: Some(proposed()),
+    }
+}
+
+fn polka() -> v1::PolkaCertificate {
+    let signatures = vec![v1::ValidatorSignature { validator: key(32), signature: signature(43) }];
+    v1::PolkaCertificate { height: 42, round: 1, value: key(26), signatures }
+}
+
+fn said(message: Message) -> v1::ConsensusMessage {
+    v1::ConsensusMessage { message: Some(message), repeat: 0 }
+}
+
+fn framed(frame: Frame) -> v1::WalFrame {
+    v1::WalFrame { frame: Some(frame) }
+}
+
+/// What validators say, and what their logs keep.
+fn consensus() -> Vec<Vector> {
+    let nil = v1::ConsensusVote { kind: v1::VoteKind::Prevote.into(), value: Bytes::new(), round: 0, ..vote() };
+    let round_vote = v1::RoundVote {
+        kind: v1::VoteKind::Precommit.into(),
+        value: Bytes::new(),
+        validator: key(32),
+        signature: signature(44),
+    };
+    let round = v1::RoundCertificate { height: 42, round: 1, precommits: true, votes: vec![round_vote] };
+    let value = v1::WalValue {
+        height: 42,
+        round: 1,
+        polka_round_plus_one: 0,
+        validator: key(32),
+        value: key(26),
+        valid: true,
+        content: Some(proposed()),
+    };
+    let safety = v1::Safety { height: 42, round: 1, step: 3, value: filled(45, 120) };
+    vec![
+        whole("validator_set", &validators()),
+        whole("consensus_vote_nil", &said(Message::Vote(nil))),
+        whole("consensus_vote_repeated", &v1::ConsensusMessage { repeat: 7, ..said(Message::Vote(vote())) }),
+        whole("consensus_proposal", &said(Message::Proposal(proposal()))),
+        whole("consensus_polka", &said(Message::Polka(polka()))),
+        whole("consensus_round", &said(Message::Round(round))),
+        whole("wal_vote", &framed(Frame::Vote(vote()))),
+        whole("wal_proposal", &framed(Frame::Proposal(v1::ConsensusProposal { content: None, ..proposal() }))),
+        whole("wal_polka", &framed(Frame::Polka(polka()))),
+        whole("wal_timeout", &framed(Frame::Timeout(v1::WalTimeout { kind: 1, round: 1 }))),
+        whole("wal_value", &framed(Frame::Value(value))),
+        whole("safety", &safety),
+    ]
+}
+
 fn frontier(author: u8) -> v1::Frontier {
-    v1::Frontier { author: key(author), len: 301, last: key(25) }
+    v1::Frontier { author: key(author), len: 301, root: key(25) }
 }
 
 fn certificate() -> v1::Certificate {
-    v1::Certificate { header: key(26), votes: vec![v1::Vote { signer: key(4), signature: signature(27) }] }
+    v1::Certificate { header: key(26), round: 1, signers: filled(3, 1), signatures: filled(27, 128) }
 }
 
 fn accepted() -> Vec<Vector> {
@@ -138,8 +226,10 @@ fn accepted() -> Vec<Vector> {
     let block = v1::Block {
         header: Some(header()),
         certificate: Some(certificate()),
-        frontier: vec![frontier(4), frontier(29)],
+        body: Some(v1::Body { frontier: vec![frontier(4), frontier(29)], next_validators: Some(validators()) }),
     };
+    let heartbeat = v1::Block { body: Some(v1::Body::default()), ..block.clone() };
+    let notarise = Operation::Notarise(v1::Notarise { commitment: key(46) });
     let head = v1::FolderHead { salt: filled(30, 16), folder: filled(31, 16), previous: Bytes::new(), record_count: 3 };
     vec![
         whole("genesis", &genesis()),
@@ -161,9 +251,13 @@ fn accepted() -> Vec<Vector> {
         whole("header", &header()),
         whole("certificate", &certificate()),
         whole("block", &block),
-        whole("block_without_frontier", &v1::Block { frontier: vec![], ..block }),
+        whole("block_of_a_heartbeat", &heartbeat),
+        whole("entry_notarise", &entry(notarise)),
         whole("folder_head_first", &head),
     ]
+    .into_iter()
+    .chain(consensus())
+    .collect()
 }
 
 /// Each with what [`DecodeError`] says of it.
@@ -180,8 +274,13 @@ fn refused() -> Vec<(&'static str, Vector)> {
     let mut not_utf8 = encode(&node());
     let region = not_utf8.windows(7).position(|window| window == b"eu-west").expect("its region");
     not_utf8[region] = 0xFF;
-    let inner = [&encode(&v1::Vote { signer: key(4), ..Default::default() })[..], &[0x12, 0x00]].concat();
-    let votes = [&encode(&v1::Certificate { header: key(26), votes: vec![] })[..], &[0x12, inner.len() as u8], &inner];
+    let first_round = encode(&v1::Certificate { round: 0, ..certificate() });
+    let first_round = [&first_round[..34], &[0x10, 0x00], &first_round[34..]].concat();
+    let message = encode(&said(Message::Vote(vote())));
+    let frame = encode(&framed(Frame::Timeout(v1::WalTimeout { kind: 1, round: 1 })));
+    let safety = encode(&v1::Safety { height: 42, round: 0, step: 3, value: Bytes::new() });
+    let body = encode(&v1::Body { frontier: vec![frontier(4)], next_validators: None });
+    let next = encode(&v1::Body { frontier: vec![], next_validators: Some(validators()) });
     let header_of = |tail: &[u8]| [encode(&header()).as_slice(), tail].concat();
     vec![
         ("NotCanonical", raw::<v1::Entry>("entry_unknown_field", with_tail(&[0xF8, 0x01, 0x01]))),
@@ -204,13 +303,28 @@ fn refused() -> Vec<(&'static str, Vector)> {
                 with_sequence(&[0x10, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1]),
             ),
         ),
-        ("NotCanonical", raw::<v1::Header>("header_unknown_field", header_of(&[0x40, 0x01]))),
+        ("NotCanonical", raw::<v1::Header>("header_unknown_field", header_of(&[0xF0, 0x01, 0x01]))),
         (
             "NotCanonical",
-            raw::<v1::Header>("header_producer_twice", header_of(&[&[0x3A, 0x20][..], &[9; 32]].concat())),
+            raw::<v1::Header>("header_producer_twice", header_of(&[&[0x6A, 0x20][..], &[9; 32]].concat())),
         ),
         ("Malformed", raw::<v1::NodeCertificate>("node_certificate_region_not_utf8", not_utf8)),
-        ("NotCanonical", raw::<v1::Certificate>("certificate_vote_with_a_default_written_out", votes.concat())),
+        ("TooLong", raw::<v1::Header>("header_too_long", header_of(&[0; 1 << 10]))),
+        ("NotCanonical", raw::<v1::Certificate>("certificate_round_default_written_out", first_round)),
+        ("NotCanonical", raw::<v1::Body>("body_fields_out_of_order", [next, body].concat())),
+        (
+            "NotCanonical",
+            raw::<v1::ValidatorSet>("validator_set_unknown_field", [encode(&validators()), vec![0x10, 0x01]].concat()),
+        ),
+        (
+            "NotCanonical",
+            raw::<v1::ConsensusMessage>(
+                "consensus_message_of_two_kinds",
+                [message, encode(&said(Message::Polka(polka())))].concat(),
+            ),
+        ),
+        ("Malformed", raw::<v1::WalFrame>("wal_frame_cut_short", frame[..frame.len() - 1].to_vec())),
+        ("NotCanonical", raw::<v1::Safety>("safety_value_default_written_out", [safety, vec![0x22, 0x00]].concat())),
         (
             "NotCanonical",
             raw::<v1::PackDescriptor>(

@@ -1,155 +1,289 @@
-use bithealth_ledger::{member_record, node_certificate, retire_node, sign};
-use bithealth_proto::v1::entry::Operation;
+use std::collections::VecDeque;
+
+use bithealth_ledger::{Validator, ValidatorSet, digest_of_bytes, faulty, quorum, verify_certificate};
+use bithealth_proto::v1::{self, consensus_message::Message};
+use bithealth_types::{GenesisId, Height, MemberId, Time, ValidatorId};
+use bytes::Bytes;
 use ed25519_dalek::{Signer as _, SigningKey};
 
 use super::*;
+use crate::engine::{HONEST, QUORUM};
 
-const NOW: u64 = 1_800_000_000_000;
+const NETWORK: GenesisId = GenesisId([7; 32]);
 
 fn key(seed: u8) -> SigningKey {
     SigningKey::from_bytes(&[seed; 32])
 }
 
-fn public(seed: u8) -> [u8; 32] {
-    key(seed).verifying_key().to_bytes()
+fn id(seed: u8) -> ValidatorId {
+    ValidatorId(key(seed).verifying_key().to_bytes())
 }
 
-fn by(seed: u8) -> impl Fn(&[u8]) -> [u8; 64] {
-    move |message| key(seed).sign(message).to_bytes()
+fn engine(seed: u8, safety: Option<&[u8]>) -> Engine {
+    let signer = move |message: &[u8]| Some(key(seed).sign(message).to_bytes());
+    Engine::new(NETWORK, id(seed), Box::new(signer), safety).unwrap()
 }
 
-fn certificate(org: u8, node: u8) -> v1::NodeCertificate {
-    let unsigned = v1::NodeCertificate {
-        node: Bytes::copy_from_slice(&public(node)),
-        member: Bytes::copy_from_slice(&public(org)),
-        region: "eu-west".into(),
-        jurisdiction: "DE".into(),
-        capacity: 1,
-        time_ms: NOW,
-        signature: Bytes::new(),
+fn set(count: u8) -> ValidatorSet {
+    let one = |at: u8| Validator { member: MemberId([at; 32]), key: id(at) };
+    ValidatorSet::new((1..=count).map(one).collect()).unwrap()
+}
+
+fn content(header: &'static [u8]) -> v1::Proposed {
+    v1::Proposed { header: Bytes::from_static(header), body: Bytes::new() }
+}
+
+fn step(engine: &mut Engine, now: u64, input: Input) -> Vec<Effect> {
+    let mut out = VecDeque::new();
+    engine.handle(Time(now), input, &mut out).unwrap();
+    out.into()
+}
+
+fn start(count: u8, height: u64, frames: Vec<Bytes>) -> Input {
+    Input::Start { height: Height(height), validators: set(count), frames }
+}
+
+fn frames(effects: &[Effect]) -> Vec<Bytes> {
+    let frame = |effect: &Effect| match effect {
+        Effect::Append { frame, .. } => Some(frame.clone()),
+        _ => None,
     };
-    node_certificate(unsigned, by(org))
+    effects.iter().filter_map(frame).collect()
 }
 
-fn record(org: u8, name: &str) -> v1::MemberRecord {
-    member_record(&MemberId(public(org)), name, &[0; bithealth_ledger::RECIPIENT_LEN], by(org))
-}
-
-/// Organisation 1 with nodes 11 and 12, organisation 2 with node 21; all in node 11's log. No block yet.
-fn network() -> State {
-    let genesis = v1::Genesis {
-        name: "test".into(),
-        time_ms: NOW,
-        salt: Bytes::from_static(&[3; 32]),
-        founder: Some(record(1, "one")),
-        founder_node: Some(certificate(1, 11)),
+fn safety(effects: &[Effect]) -> Option<Bytes> {
+    let safety = |effect: &Effect| match effect {
+        Effect::Append { safety, .. } => safety.clone(),
+        _ => None,
     };
-    let invite = v1::Invite {
-        genesis: Bytes::copy_from_slice(&genesis.id().0),
-        issuer: Bytes::copy_from_slice(&public(1)),
-        key: Bytes::copy_from_slice(&public(50)),
-        expires_ms: NOW,
-        signature: Bytes::new(),
+    effects.iter().filter_map(safety).next_back()
+}
+
+fn sent(effects: &[Effect]) -> Vec<v1::ConsensusMessage> {
+    let message = |effect: &Effect| match effect {
+        Effect::Send(message) => Some(message.clone()),
+        _ => None,
     };
-    let invite = bithealth_ledger::invite(invite, by(1));
-    let admission = bithealth_ledger::admission(invite, record(2, "two"), by(50));
-    let mut state = State::from_genesis(genesis).unwrap();
-    write(&mut state, Operation::AddNode(certificate(1, 12)));
-    write(&mut state, Operation::Admit(admission));
-    write(&mut state, Operation::AddNode(certificate(2, 21)));
-    state
+    effects.iter().filter_map(message).collect()
 }
 
-/// Node 11 writes an entry.
-fn write(state: &mut State, operation: Operation) {
-    let log = state.log(&NodeId(public(11)));
-    let entry = v1::Entry {
-        author: Bytes::copy_from_slice(&public(11)),
-        sequence: log.map_or(0, |log| log.len),
-        previous: Bytes::copy_from_slice(&log.map_or([0; 32], |log| log.last.0)),
-        time_ms: NOW,
-        operation: Some(operation),
-    };
-    let checked = state.check_own(&sign(by(11), entry)).unwrap();
-    state.apply(checked);
-}
-
-fn header(state: &State, producer: u8) -> v1::Header {
-    state.next_header(&NodeId(public(producer)), NOW).unwrap().0
-}
-
-fn certify(header: &v1::Header, signer: u8) -> v1::Certificate {
-    FounderRule.certify(header, &NodeId(public(signer)), &by(signer))
-}
-
-fn verified(state: &State, producer: u8) -> Result<(), CertificateError> {
-    let header = header(state, producer);
-    FounderRule.verify(state, &header, &certify(&header, producer))
-}
-
-#[test]
-fn nodes_of_the_founder_produce_and_nobody_else() {
-    let state = network();
-    assert_eq!(verified(&state, 11), Ok(()));
-    assert_eq!(verified(&state, 12), Ok(()));
-    let (node, member, founder) = (NodeId(public(21)), MemberId(public(2)), MemberId(public(1)));
-    assert_eq!(verified(&state, 21), Err(CertificateError::NotProducer { node, member, founder }));
-    assert_eq!(verified(&state, 99), Err(CertificateError::UnknownProducer { node: NodeId(public(99)) }));
-    let may = |node| FounderRule.may_produce(&state, &NodeId(public(node)));
-    assert_eq!([may(11), may(12), may(21), may(99)], [true, true, false, false]);
-}
-
-#[test]
-fn a_retired_node_of_the_founder_produces_until_a_block_says_so() {
-    let mut state = network();
-    write(&mut state, Operation::RetireNode(retire_node(&NodeId(public(12)), &MemberId(public(1)), NOW, by(1))));
-    assert_eq!(verified(&state, 12), Ok(()));
-    let (header, frontier) = state.next_header(&NodeId(public(11)), NOW).unwrap();
-    let certificate = certify(&header, 11);
-    let block = v1::Block { header: Some(header), certificate: Some(certificate), frontier };
-    let checked = state.check_block(&block, |state, header, it| FounderRule.verify(state, header, it)).unwrap();
-    state.apply_block(checked);
-    assert!(!FounderRule.may_produce(&state, &NodeId(public(12))));
-}
-
-#[test]
-fn a_certificate_is_the_producers_vote_for_this_header_and_nothing_else() {
-    let state = network();
-    let header = header(&state, 11);
-    let good = certify(&header, 11);
-    let refused = |change: &dyn Fn(&mut v1::Certificate)| {
-        let mut certificate = good.clone();
-        change(&mut certificate);
-        FounderRule.verify(&state, &header, &certificate).unwrap_err()
-    };
-    let (node, want) = (NodeId(public(11)), digest(&header));
-    let other = CertificateError::OtherHeader { got: "00".repeat(32), want };
-    assert_eq!(refused(&|it| it.header = Bytes::from_static(&[0; 32])), other);
-    assert_eq!(refused(&|it| it.votes.clear()), CertificateError::Votes { got: 0, want: 1 });
-    assert_eq!(refused(&|it| it.votes.push(it.votes[0].clone())), CertificateError::Votes { got: 2, want: 1 });
-    let other = CertificateError::OtherSigner { got: NodeId(public(12)), want: node };
-    assert_eq!(refused(&|it| it.votes = certify(&header, 12).votes), other);
-    let short = CertificateError::IdLength { what: "signer", got: 2 };
-    assert_eq!(refused(&|it| it.votes[0].signer = Bytes::from_static(&[0; 2])), short);
-    for index in 0..64 {
-        let flip = |it: &mut v1::Certificate| {
-            let mut signature = it.votes[0].signature.to_vec();
-            signature[index] ^= 1 << (index % 8);
-            it.votes[0].signature = signature.into();
-        };
-        assert_eq!(refused(&flip), CertificateError::BadSignature { node });
+/// Engines 1 to `count` decide height 1 without faults; what each did.
+fn decide(count: u8) -> Vec<Vec<Effect>> {
+    let mut engines: Vec<Engine> = (1..=count).map(|seed| engine(seed, None)).collect();
+    let mut done: Vec<Vec<Effect>> = (0..count).map(|_| Vec::new()).collect();
+    let mut inputs: VecDeque<(usize, Input)> =
+        (0..usize::from(count)).map(|at| (at, start(count, 1, vec![]))).collect();
+    while let Some((at, input)) = inputs.pop_front() {
+        for effect in step(&mut engines[at], 0, input) {
+            match &effect {
+                Effect::Send(message) => {
+                    let others = (0..engines.len()).filter(|other| *other != at);
+                    inputs.extend(others.map(|other| (other, Input::Message(message.clone()))));
+                }
+                Effect::Build { height, round } => {
+                    let (height, round) = (*height, *round);
+                    inputs.push_back((at, Input::Built { height, round, content: content(b"block") }));
+                }
+                Effect::Check { value, .. } => inputs.push_back((at, Input::Checked { value: *value, valid: true })),
+                _ => {}
+            }
+            done[at].push(effect);
+        }
     }
-    let entry_like = by(11)(digest(&header).as_bytes());
-    let unlabelled = |it: &mut v1::Certificate| it.votes[0].signature = Bytes::copy_from_slice(&entry_like);
-    assert_eq!(refused(&unlabelled), CertificateError::BadSignature { node });
+    assert!(engines.iter().all(Engine::is_decided));
+    done
 }
 
 #[test]
-fn the_ledger_takes_what_the_rule_certifies_and_refuses_what_it_does_not() {
-    let state = network();
-    let (header, frontier) = state.next_header(&NodeId(public(21)), NOW).unwrap();
-    let certificate = certify(&header, 21);
-    let block = v1::Block { header: Some(header), certificate: Some(certificate), frontier };
-    let error = state.check_block(&block, |state, header, it| FounderRule.verify(state, header, it)).unwrap_err();
-    assert!(matches!(error, bithealth_ledger::BlockError::Certificate(CertificateError::NotProducer { .. })));
+fn the_thresholds_are_exactly_a_quorum_and_one_honest_for_every_number_of_validators() {
+    for n in 1..=bithealth_ledger::VALIDATORS_MAX {
+        assert_eq!(QUORUM.min_expected(n as u64), quorum(n) as u64, "{n}");
+        assert_eq!(HONEST.min_expected(n as u64), faulty(n) as u64 + 1, "{n}");
+        assert!(QUORUM.is_met(quorum(n) as u64, n as u64) && !QUORUM.is_met(quorum(n) as u64 - 1, n as u64), "{n}");
+        assert!(HONEST.is_met(faulty(n) as u64 + 1, n as u64) && !HONEST.is_met(faulty(n) as u64, n as u64), "{n}");
+    }
+}
+
+#[test]
+fn validators_decide_what_one_of_them_proposed() {
+    for count in [1, 2, 3, 4, 9] {
+        for effects in decide(count) {
+            let decided = effects.iter().find_map(|effect| match effect {
+                Effect::Decided { certificate, content } => Some((certificate, content)),
+                _ => None,
+            });
+            let (certificate, decided) = decided.expect("decided");
+            assert_eq!(decided, &content(b"block"));
+            let value = digest_of_bytes(b"block");
+            assert_eq!(verify_certificate(certificate, &NETWORK, Height(1), &value, &set(count)), Ok(()));
+        }
+    }
+}
+
+#[test]
+fn nothing_is_sent_before_it_is_in_the_log() {
+    for effects in decide(4) {
+        for (at, effect) in effects.iter().enumerate() {
+            let Effect::Send(v1::ConsensusMessage { message: Some(Message::Vote(vote)), .. }) = effect else {
+                continue;
+            };
+            let frame = v1::wal_frame::Frame::Vote(vote.clone());
+            let frame = bithealth_proto::encode(&v1::WalFrame { frame: Some(frame) });
+            assert!(frames(&effects[..at]).contains(&Bytes::from(frame)), "a vote that is not in the log");
+        }
+    }
+}
+
+#[test]
+fn after_a_crash_at_any_moment_the_same_votes_are_sent_again_and_no_others() {
+    let whole = frames(&decide(4)[0]);
+    let votes: Vec<_> = sent(&decide(4)[0]);
+    for kept in 0..=whole.len() {
+        let mut again = engine(1, None);
+        let effects = step(&mut again, 0, start(4, 1, whole[..kept].to_vec()));
+        for message in sent(&effects) {
+            let Some(Message::Vote(vote)) = &message.message else { continue };
+            assert!(votes.contains(&message), "after {kept} frames another vote is sent: {vote:?}");
+        }
+        let again = frames(&effects);
+        assert!(again.iter().all(|frame| !whole[..kept].contains(frame)), "what is in the log is not written again");
+    }
+}
+
+#[test]
+fn what_was_signed_once_is_not_signed_otherwise_though_the_log_is_gone() {
+    let effects = decide(4).swap_remove(0);
+    let signed = safety(&effects).unwrap();
+    let mut again = engine(1, Some(&signed));
+    step(&mut again, 0, start(4, 1, vec![]));
+    let mut effects = Vec::new();
+    for now in [1_000, 3_000, 6_000] {
+        effects.extend(step(&mut again, now, Input::Tick));
+    }
+    assert!(sent(&effects).iter().all(|message| !matches!(message.message, Some(Message::Vote(_)))), "{effects:?}");
+    assert!(matches!(again.halted(), Some(Halt::Twice(_))));
+    assert!(engine_refuses_false_safety());
+}
+
+fn engine_refuses_false_safety() -> bool {
+    Engine::new(NETWORK, id(1), Box::new(|_| None), Some(b"not a safety state")).is_err()
+}
+
+#[test]
+fn a_log_that_takes_nothing_halts_the_engine_until_it_is_started_again() {
+    let mut one = engine(1, None);
+    step(&mut one, 0, start(4, 1, vec![]));
+    assert_eq!(step(&mut one, 0, Input::AppendFailed), [Effect::Halted(Halt::Append)]);
+    assert_eq!(step(&mut one, 60_000, Input::Tick), []);
+    let effects = step(&mut one, 60_000, start(4, 2, vec![]));
+    assert!(!effects.is_empty() && one.halted().is_none());
+}
+
+#[test]
+fn a_key_that_does_not_sign_halts_the_engine() {
+    let mut one = Engine::new(NETWORK, id(1), Box::new(|_| None), None).unwrap();
+    step(&mut one, 0, start(4, 1, vec![]));
+    let effects = step(&mut one, 2_000, Input::Tick);
+    assert!(effects.contains(&Effect::Halted(Halt::Signer)), "{effects:?}");
+    assert_eq!(sent(&effects), []);
+}
+
+#[test]
+fn a_message_that_could_not_be_sent_is_sent_again() {
+    let mut one = engine(1, None);
+    step(&mut one, 0, start(4, 1, vec![]));
+    let effects = step(&mut one, 2_000, Input::Tick);
+    let vote = sent(&effects).swap_remove(0);
+    let wake = step(&mut one, 2_000, Input::Unsent(vote.clone()));
+    assert_eq!(wake, [Effect::WakeAt(Time(2_500))]);
+    let again = v1::ConsensusMessage { repeat: 2_500, ..vote };
+    assert!(sent(&step(&mut one, 2_500, Input::Tick)).contains(&again));
+}
+
+#[test]
+fn a_validator_that_votes_twice_is_named_with_both_votes() {
+    let mut one = engine(1, None);
+    step(&mut one, 0, start(4, 1, vec![]));
+    let vote = |value: &[u8; 32]| {
+        let value = bithealth_types::Digest(*value);
+        let message = bithealth_ledger::vote_message(&NETWORK, Height(1), 0, v1::VoteKind::Prevote, Some(&value));
+        v1::ConsensusVote {
+            height: 1,
+            round: 0,
+            kind: v1::VoteKind::Prevote.into(),
+            value: Bytes::copy_from_slice(&value.0),
+            validator: Bytes::copy_from_slice(id(3).as_bytes()),
+            signature: Bytes::copy_from_slice(&key(3).sign(&message).to_bytes()),
+        }
+    };
+    let message = |vote| Input::Message(v1::ConsensusMessage { message: Some(Message::Vote(vote)), repeat: 0 });
+    step(&mut one, 0, message(vote(&[1; 32])));
+    let effects = step(&mut one, 0, message(vote(&[2; 32])));
+    let guilt = Guilt { validator: id(3), first: vote(&[1; 32]), second: vote(&[2; 32]) };
+    assert!(effects.contains(&Effect::Accuse(Box::new(guilt))), "{effects:?}");
+    let again = step(&mut one, 0, message(vote(&[2; 32])));
+    assert!(!again.iter().any(|effect| matches!(effect, Effect::Accuse(_))), "once");
+}
+
+#[test]
+fn who_hears_of_a_later_height_is_told_so_and_keeps_what_it_heard() {
+    let others = decide(4);
+    let proposal = others
+        .iter()
+        .flat_map(|effects| sent(effects))
+        .find(|message| matches!(message.message, Some(Message::Proposal(_))));
+    let mut late = engine(1, None);
+    let effects = step(&mut late, 0, Input::Message(proposal.unwrap()));
+    assert_eq!(effects, [Effect::Ahead { height: Height(1) }]);
+    let effects = step(&mut late, 0, start(4, 1, vec![]));
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Check { .. })), "{effects:?}");
+}
+
+#[test]
+fn what_is_no_message_is_refused() {
+    let mut one = engine(1, None);
+    let refused = |one: &mut Engine, message| {
+        let message = v1::ConsensusMessage { message, repeat: 0 };
+        one.handle(Time(0), Input::Message(message), &mut VecDeque::new()).unwrap_err()
+    };
+    assert_eq!(refused(&mut one, None), MessageError::Unknown);
+    let vote = v1::ConsensusVote {
+        kind: 1,
+        validator: Bytes::copy_from_slice(id(1).as_bytes()),
+        signature: vec![0; 64].into(),
+        ..Default::default()
+    };
+    let with = |change: &dyn Fn(&mut v1::ConsensusVote)| {
+        let mut vote = vote.clone();
+        change(&mut vote);
+        Some(Message::Vote(vote))
+    };
+    let length = |what, got, want| MessageError::Length { what, got, want };
+    assert_eq!(refused(&mut one, with(&|it| it.kind = 3)), MessageError::Kind { got: 3 });
+    assert_eq!(refused(&mut one, with(&|it| it.value = vec![1].into())), length("the value of a vote", 1, 32));
+    assert_eq!(refused(&mut one, with(&|it| it.validator = Bytes::new())), length("a validator's key", 0, 32));
+    assert_eq!(refused(&mut one, with(&|it| it.signature = Bytes::new())), length("a signature", 0, 64));
+    let proposal = v1::ConsensusProposal {
+        value: vec![1; 32].into(),
+        validator: vote.validator.clone(),
+        signature: vote.signature.clone(),
+        content: None,
+        ..Default::default()
+    };
+    assert_eq!(refused(&mut one, Some(Message::Proposal(proposal.clone()))), MessageError::Content);
+    let other = v1::ConsensusProposal { content: Some(content(b"block")), ..proposal };
+    assert_eq!(refused(&mut one, Some(Message::Proposal(other))), MessageError::Content);
+    let many = v1::PolkaCertificate { signatures: vec![Default::default(); 513], ..Default::default() };
+    assert_eq!(refused(&mut one, Some(Message::Polka(many))), MessageError::Votes { got: 513 });
+}
+
+#[test]
+fn a_log_that_cannot_be_read_halts_the_engine() {
+    let mut one = engine(1, None);
+    let effects = step(&mut one, 0, start(4, 1, vec![Bytes::from_static(b"\xFF\xFF")]));
+    assert!(matches!(effects[0], Effect::Halted(Halt::Rounds(_))), "{effects:?}");
+    let timeout = v1::wal_frame::Frame::Timeout(v1::WalTimeout { kind: 4, round: 0 });
+    let frame = bithealth_proto::encode(&v1::WalFrame { frame: Some(timeout) });
+    assert_eq!(crate::frame::read(&frame).unwrap_err(), FrameError::Timeout { got: 4 });
+    assert_eq!(crate::frame::read(&[]).unwrap_err(), FrameError::Unknown);
 }

@@ -6,8 +6,8 @@ mod put;
 mod record;
 
 pub use network::{
-    Held, InviteInfo, InviteOptions, KeptPacks, MemberInfo, NodeInfo, OpenedAnswer, PeerInfo, Status, StopAnswer,
-    StoredBytes,
+    FinalityInfo, Held, InviteInfo, InviteOptions, KeptPacks, MemberInfo, NodeInfo, OpenedAnswer, PeerInfo, Status,
+    StopAnswer, StoredBytes,
 };
 pub use progress::{RestoreEvent, RestorePhase, VerifyEvent, VerifyOptions};
 pub use put::{PutEvent, PutOptions, SurviveWanted, Wait};

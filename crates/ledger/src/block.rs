@@ -1,28 +1,31 @@
 //! Blocks: which header may follow, and what it covers.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
-use bithealth_merkle::leaf_hash;
-use bithealth_proto::{digest, encode, v1};
-use bithealth_types::{Digest, GenesisId, Height, NodeId};
+use bithealth_proto::{digest, v1};
+use bithealth_types::{Digest, GenesisId, Height, NodeId, ValidatorId};
 use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
 
-use crate::state::State;
+use crate::certificate::{CertificateError, verify_certificate};
+use crate::state::{State, lens};
+use crate::validators::ValidatorSet;
 
-const HEADER_LABEL: &[u8] = b"bithealth header v1";
+/// How far a header's time may lie from the clock of a validator that votes for it.
+pub const TIME_UNCERTAINTY_MS: u32 = 30_000;
 
-/// What a vote for a header signs: a label and the header's digest.
-pub fn header_message(header: &v1::Header) -> Vec<u8> {
-    [HEADER_LABEL, digest(header).as_bytes()].concat()
+/// SHA-256 of bytes that are a canonical message.
+pub fn digest_of_bytes(bytes: &[u8]) -> Digest {
+    Digest(Sha256::digest(bytes).into())
 }
 
-/// A block that [`State::check_block`] found valid.
+/// A block that [`State::check_block`] or [`State::check_proposal`] found valid.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CheckedBlock {
     header: v1::Header,
     digest: Digest,
-    frontier: BTreeMap<NodeId, u64>,
+    frontier: Vec<v1::Frontier>,
+    next: ValidatorSet,
 }
 
 impl CheckedBlock {
@@ -37,10 +40,10 @@ impl CheckedBlock {
     }
 }
 
-/// Why a block is not taken. `E` says why a certificate is none.
+/// Why a block is not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum BlockError<E: fmt::Display> {
+pub enum BlockError {
     /// A part that must be there is not.
     #[error("the block's {what} is missing")]
     Absent {
@@ -107,15 +110,43 @@ pub enum BlockError<E: fmt::Display> {
         /// The time of the header before.
         before_ms: u64,
     },
-    /// The frontier is not ordered by author, or names one twice, or an empty log.
-    #[error("the frontier is out of order at {index}, or its log is empty")]
+    /// Its time is too far from our clock to vote for it.
+    #[error("block {height} is of {got_ms}, our clock says {now_ms}: at most {TIME_UNCERTAINTY_MS} ms between them")]
+    Clock {
+        /// Its height.
+        height: u64,
+        /// Its time.
+        got_ms: u64,
+        /// Our clock.
+        now_ms: u64,
+    },
+    /// It claims another certainty of time than validators vouch for.
+    #[error("a time within {got_ms} ms, {TIME_UNCERTAINTY_MS} are due")]
+    Uncertainty {
+        /// What it claims.
+        got_ms: u32,
+    },
+    /// It is of another era.
+    #[error("a header of era {got}, this is era 0")]
+    Era {
+        /// Its era.
+        got: u64,
+    },
+    /// Its producer is no validator of this height.
+    #[error("its producer {producer} is no validator of this height")]
+    Producer {
+        /// Who made it.
+        producer: ValidatorId,
+    },
+    /// The frontier is not ordered by author, or names one twice.
+    #[error("the frontier is out of order at {index}")]
     FrontierOrder {
         /// Position of the first false one.
         index: usize,
     },
-    /// It takes back what was final.
-    #[error("the frontier has {got} entries of node {author}, {have} are final")]
-    Shrinks {
+    /// It names a log that did not grow, or takes back what was final.
+    #[error("the frontier has {got} entries of node {author}, {have} are final already")]
+    NotGrown {
         /// The author.
         author: NodeId,
         /// Entries that are final.
@@ -143,94 +174,142 @@ pub enum BlockError<E: fmt::Display> {
         /// Entries it covers.
         need: u64,
     },
-    /// It covers another entry than the one that is here: its author wrote both.
-    #[error("entry {sequence} of node {author} is {got} in the frontier, {have} is here")]
-    OtherEntry {
+    /// It covers other entries than those that are here: their author wrote both.
+    #[error("the first {len} entries of node {author} have root {got} in the frontier, {have} here")]
+    OtherLog {
         /// The author.
         author: NodeId,
-        /// The position.
-        sequence: u64,
-        /// The digest of the entry that is here.
+        /// Entries it covers.
+        len: u64,
+        /// The root of those that are here.
         have: Digest,
-        /// The digest of the one it covers.
+        /// The root it names.
         got: Digest,
     },
-    /// The certificate is for another header.
-    #[error("the certificate is for header {got}, this is {want}")]
-    OtherHeader {
-        /// The digest it names.
+    /// The header commits to something else than what follows here.
+    #[error("the header's {what} is {got}, here it is {want}")]
+    Commits {
+        /// The part.
+        what: &'static str,
+        /// What the header has.
         got: Digest,
-        /// The digest of the header.
+        /// What follows here.
         want: Digest,
+    },
+    /// It names the next validators where they do not change, or others than follow, or none where they do.
+    #[error("block {height} does not name the next validators exactly where they change")]
+    NextValidators {
+        /// Its height.
+        height: u64,
     },
     /// The certificate does not make it final.
     #[error("the certificate is none: {0}")]
-    Certificate(E),
-    /// The header commits to another frontier.
-    #[error("the frontier's root is {got}, the header has {want}")]
-    FrontierRoot {
-        /// The root of the frontier that came.
-        got: Digest,
-        /// The root in the header.
-        want: Digest,
-    },
-    /// The header commits to another state.
-    #[error("the state's root is {want}, the header has {got}")]
-    StateRoot {
-        /// The root in the header.
-        got: Digest,
-        /// The root of the state that follows here.
-        want: Digest,
-    },
+    Certificate(#[from] CertificateError),
 }
 
 impl State {
-    /// The header that comes next and the frontier it commits to; `None` where nothing came since the tip.
-    pub fn next_header(&self, producer: &NodeId, now_ms: u64) -> Option<(v1::Header, Vec<v1::Frontier>)> {
-        let frontier = self.frontier();
-        let lens: BTreeMap<NodeId, u64> = frontier.iter().filter_map(lens).collect();
-        if lens.iter().all(|(author, len)| self.log_lens(author).1 == *len) {
-            return None;
-        }
+    /// What comes next after the tip: a header and what it commits to, covering all that is open here.
+    pub fn next_block(&self, producer: &ValidatorId, now_ms: u64) -> (v1::Header, v1::Body) {
+        let frontier = self.open_frontier();
         let height = Height(self.height().0 + 1);
+        let lens = self.lens_after(&frontier.iter().filter_map(lens).collect());
+        let (state_root, next) = self.after(height, &lens);
+        let bytes = |digest: &Digest| Bytes::copy_from_slice(digest.as_bytes());
         let header = v1::Header {
             genesis: Bytes::copy_from_slice(self.genesis_id().as_bytes()),
             height: height.0,
-            previous: Bytes::copy_from_slice(self.tip_digest().as_bytes()),
+            previous: bytes(&self.tip_digest()),
             time_ms: now_ms.max(self.time_before()),
-            frontier_root: Bytes::copy_from_slice(frontier_root(&frontier).as_bytes()),
-            state_root: Bytes::copy_from_slice(self.root_after(height, &lens).as_bytes()),
+            uncertainty_ms: TIME_UNCERTAINTY_MS,
+            frontier_root: bytes(&self.frontier_root_after(&frontier)),
+            state_root: bytes(&state_root),
+            history_root: bytes(&self.history_root()),
+            validators: bytes(&self.validators().digest()),
+            next_validators: bytes(&next.digest()),
+            recovery: bytes(&self.recovery_digest()),
+            era: 0,
             producer: Bytes::copy_from_slice(producer.as_bytes()),
         };
-        Some((header, frontier))
+        let changed = next != *self.validators();
+        (header, v1::Body { frontier, next_validators: changed.then(|| next.to_message()) })
     }
 
-    /// Whether a block follows the tip, covers only entries that are here, and is final: `certified` says the last.
-    ///
-    /// What is missing is said before the certificate is looked at, since that may rest on entries the block covers.
+    /// Whether a block follows the tip, covers only entries that are here, and is final.
     ///
     /// # Errors
     /// [`BlockError`]. [`BlockError::Gap`] and [`BlockError::Missing`] only say that something else must arrive first.
-    pub fn check_block<E: fmt::Display>(
-        &self,
-        block: &v1::Block,
-        certified: impl FnOnce(&State, &v1::Header, &v1::Certificate) -> Result<(), E>,
-    ) -> Result<CheckedBlock, BlockError<E>> {
+    pub fn check_block(&self, block: &v1::Block) -> Result<CheckedBlock, BlockError> {
         let header = block.header.as_ref().ok_or(BlockError::Absent { what: "header" })?;
         let certificate = block.certificate.as_ref().ok_or(BlockError::Absent { what: "certificate" })?;
-        let header_digest = digest(header);
+        let body = block.body.as_ref().ok_or(BlockError::Absent { what: "body" })?;
+        let header_digest = self.follows(header)?;
+        verify_certificate(certificate, &self.genesis_id(), Height(header.height), &header_digest, self.validators())?;
+        self.check_body(header, header_digest, body)
+    }
+
+    /// Whether a block that is only proposed may be decided: all but its certificate.
+    ///
+    /// # Errors
+    /// As [`State::check_block`].
+    pub fn check_proposal(&self, header: &v1::Header, body: &v1::Body) -> Result<CheckedBlock, BlockError> {
+        let header_digest = self.follows(header)?;
+        self.check_body(header, header_digest, body)
+    }
+
+    /// Whether a validator whose clock says `now_ms` may vote for this header's time. A time that does not move on is
+    /// fine: what lies before is final, whatever the clocks said.
+    ///
+    /// # Errors
+    /// [`BlockError::Clock`].
+    pub fn check_clock(&self, header: &v1::Header, now_ms: u64) -> Result<(), BlockError> {
+        let away = header.time_ms.abs_diff(now_ms);
+        if header.time_ms == self.time_before() || away <= u64::from(TIME_UNCERTAINTY_MS) {
+            return Ok(());
+        }
+        Err(BlockError::Clock { height: header.height, got_ms: header.time_ms, now_ms })
+    }
+
+    /// Takes a checked block; returns its height.
+    ///
+    /// # Panics
+    /// If another block was applied since it was checked.
+    pub fn apply_block(&mut self, checked: CheckedBlock) -> Height {
+        let height = checked.height();
+        assert_eq!(height.0, self.height().0 + 1, "a block is applied to the state it was checked against");
+        self.cover(checked.header, checked.digest, &checked.frontier, checked.next);
+        height
+    }
+
+    /// Whether a header, certified by who decided it, is at odds with the tip: then the history forked.
+    ///
+    /// # Errors
+    /// [`BlockError::Forked`], with both digests.
+    pub fn check_fork(
+        &self,
+        header: &v1::Header,
+        certificate: &v1::Certificate,
+        before: &ValidatorSet,
+    ) -> Result<(), BlockError> {
+        let (got, have) = (digest(header), self.tip_digest());
+        if header.height != self.height().0 || got == have {
+            return Ok(());
+        }
+        let height = header.height;
+        match verify_certificate(certificate, &self.genesis_id(), Height(height), &got, before) {
+            Ok(()) => Err(BlockError::Forked { height, have, got }),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Whether a header is the next one after the tip, as far as can be said without its body.
+    fn follows(&self, header: &v1::Header) -> Result<Digest, BlockError> {
         let genesis = GenesisId(fixed("the header's network", &header.genesis)?);
         if genesis != self.genesis_id() {
             return Err(BlockError::OtherNetwork { got: genesis, want: self.genesis_id() });
         }
-        fixed("the header's producer", &header.producer)?;
-        let named = Digest(fixed("the header the certificate names", &certificate.header)?);
-        if named != header_digest {
-            return Err(BlockError::OtherHeader { got: named, want: header_digest });
-        }
         let (height, tip) = (header.height, self.height().0);
         if height <= tip {
-            return Err(self.below_tip(header, header_digest, certificate, certified));
+            return Err(BlockError::Known { height });
         }
         if height != tip + 1 {
             return Err(BlockError::Gap { have: tip, got: height });
@@ -242,101 +321,85 @@ impl State {
         if header.time_ms < self.time_before() {
             return Err(BlockError::Time { height, got_ms: header.time_ms, before_ms: self.time_before() });
         }
-        let frontier = self.check_frontier(&block.frontier)?;
-        certified(self, header, certificate).map_err(BlockError::Certificate)?;
-        let (got, want) =
-            (frontier_root(&block.frontier), Digest(fixed("the frontier's root", &header.frontier_root)?));
-        if got != want {
-            return Err(BlockError::FrontierRoot { got, want });
+        if header.uncertainty_ms != TIME_UNCERTAINTY_MS {
+            return Err(BlockError::Uncertainty { got_ms: header.uncertainty_ms });
         }
-        let (got, want) =
-            (Digest(fixed("the state's root", &header.state_root)?), self.root_after(Height(height), &frontier));
-        if got != want {
-            return Err(BlockError::StateRoot { got, want });
+        if header.era != 0 {
+            return Err(BlockError::Era { got: header.era });
         }
-        Ok(CheckedBlock { header: header.clone(), digest: header_digest, frontier })
+        let producer = ValidatorId(fixed("the header's producer", &header.producer)?);
+        if self.validators().position(&producer).is_none() {
+            return Err(BlockError::Producer { producer });
+        }
+        commits("history", &header.history_root, self.history_root())?;
+        commits("validators", &header.validators, self.validators().digest())?;
+        commits("recovery policy", &header.recovery, self.recovery_digest())?;
+        Ok(digest(header))
     }
 
-    /// Takes a checked block; returns its height.
-    ///
-    /// # Panics
-    /// If another block was applied since it was checked.
-    pub fn apply_block(&mut self, checked: CheckedBlock) -> Height {
-        let height = checked.height();
-        assert_eq!(height.0, self.height().0 + 1, "a block is applied to the state it was checked against");
-        self.cover(checked.header, checked.digest, &checked.frontier);
-        height
-    }
-
-    fn below_tip<E: fmt::Display>(
+    fn check_body(
         &self,
         header: &v1::Header,
-        got: Digest,
-        certificate: &v1::Certificate,
-        certified: impl FnOnce(&State, &v1::Header, &v1::Certificate) -> Result<(), E>,
-    ) -> BlockError<E> {
-        let (height, have) = (header.height, self.tip_digest());
-        if height < self.height().0 || got == have || height == 0 {
-            return BlockError::Known { height };
+        header_digest: Digest,
+        body: &v1::Body,
+    ) -> Result<CheckedBlock, BlockError> {
+        let lens = self.lens_after(&self.check_frontier(&body.frontier)?);
+        commits("frontier", &header.frontier_root, self.frontier_root_after(&body.frontier))?;
+        let (state_root, next) = self.after(Height(header.height), &lens);
+        commits("state", &header.state_root, state_root)?;
+        commits("next validators", &header.next_validators, next.digest())?;
+        let want = (next != *self.validators()).then(|| next.to_message());
+        if body.next_validators != want {
+            return Err(BlockError::NextValidators { height: header.height });
         }
-        match certified(self, header, certificate) {
-            Ok(()) => BlockError::Forked { height, have, got },
-            Err(error) => BlockError::Certificate(error),
-        }
+        Ok(CheckedBlock { header: header.clone(), digest: header_digest, frontier: body.frontier.clone(), next })
     }
 
-    fn check_frontier<E: fmt::Display>(
-        &self,
-        frontier: &[v1::Frontier],
-    ) -> Result<BTreeMap<NodeId, u64>, BlockError<E>> {
+    fn check_frontier(&self, frontier: &[v1::Frontier]) -> Result<BTreeMap<NodeId, u64>, BlockError> {
         let mut lens = BTreeMap::new();
         let mut before = None;
         for (index, item) in frontier.iter().enumerate() {
             let author = NodeId(fixed("an author of the frontier", &item.author)?);
-            if before >= Some(author) || item.len == 0 {
+            if before >= Some(author) {
                 return Err(BlockError::FrontierOrder { index });
             }
             before = Some(author);
+            self.check_log(author, item)?;
             lens.insert(author, item.len);
         }
-        for (author, have) in self.final_logs() {
-            let got = lens.get(author).copied().unwrap_or(0);
-            if got < have {
-                return Err(BlockError::Shrinks { author: *author, have, got });
-            }
-        }
-        for (item, (author, need)) in frontier.iter().zip(&lens) {
-            let (have, _, closed) = self.log_lens(author);
-            if let Some(len) = closed.filter(|len| len < need) {
-                return Err(BlockError::Closed { author: *author, len, got: *need });
-            }
-            let sequence = need - 1;
-            let Some(here) = self.digest_at(author, sequence) else {
-                return Err(BlockError::Missing { author: *author, have, need: *need });
-            };
-            let got = Digest(fixed("the digest of a last entry", &item.last)?);
-            if got != here {
-                return Err(BlockError::OtherEntry { author: *author, sequence, have: here, got });
-            }
-        }
         Ok(lens)
+    }
+
+    fn check_log(&self, author: NodeId, item: &v1::Frontier) -> Result<(), BlockError> {
+        let need = item.len;
+        let log = self.entries(&author).ok_or(BlockError::Missing { author, have: 0, need })?;
+        if need <= log.final_len() {
+            return Err(BlockError::NotGrown { author, have: log.final_len(), got: need });
+        }
+        if let Some(len) = log.closed.filter(|len| *len < need) {
+            return Err(BlockError::Closed { author, len, got: need });
+        }
+        let want = log.root_at(need).ok_or(BlockError::Missing { author, have: log.len(), need })?;
+        let got = Digest(fixed("the root of a log", &item.root)?);
+        if got == want { Ok(()) } else { Err(BlockError::OtherLog { author, len: need, have: want, got }) }
     }
 
     /// No header may be of an earlier time.
     fn time_before(&self) -> u64 {
         self.tip().map_or(self.genesis().time_ms, |header| header.time_ms)
     }
+
+    fn recovery_digest(&self) -> Digest {
+        digest(&self.genesis().recovery.clone().unwrap_or_default())
+    }
 }
 
-fn lens(item: &v1::Frontier) -> Option<(NodeId, u64)> {
-    Some((NodeId::try_from(item.author.as_ref()).ok()?, item.len))
+fn commits(what: &'static str, got: &[u8], want: Digest) -> Result<(), BlockError> {
+    let got = Digest(fixed(what, got)?);
+    if got == want { Ok(()) } else { Err(BlockError::Commits { what, got, want }) }
 }
 
-fn frontier_root(frontier: &[v1::Frontier]) -> Digest {
-    bithealth_merkle::root(&frontier.iter().map(|item| leaf_hash(&encode(item))).collect::<Vec<_>>())
-}
-
-fn fixed<E: fmt::Display>(what: &'static str, bytes: &[u8]) -> Result<[u8; 32], BlockError<E>> {
+fn fixed(what: &'static str, bytes: &[u8]) -> Result<[u8; 32], BlockError> {
     bytes.try_into().map_err(|_| BlockError::Length { what, got: bytes.len() })
 }
 

@@ -31,6 +31,7 @@ pub(crate) fn message(entry: &[u8]) -> Vec<u8> {
 pub struct Checked {
     pub(crate) author: NodeId,
     pub(crate) digest: Digest,
+    pub(crate) leaf: Digest,
     pub(crate) entry: v1::Entry,
 }
 
@@ -77,6 +78,8 @@ pub enum Applied {
         /// To this node.
         node: NodeId,
     },
+    /// A digest was notarised.
+    Notarised,
     /// A pack was gathered into another.
     PackRetired {
         /// The pack.
@@ -122,6 +125,14 @@ pub enum EntryError {
     /// This very entry is here.
     #[error("entry {sequence} of node {author} is here already")]
     Known {
+        /// The author.
+        author: NodeId,
+        /// Its position.
+        sequence: u64,
+    },
+    /// An entry at this position is final; whether it is this one, only the store can tell.
+    #[error("entry {sequence} of node {author} is final already")]
+    Final {
         /// The author.
         author: NodeId,
         /// Its position.

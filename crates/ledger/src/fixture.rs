@@ -1,13 +1,13 @@
 //! Organisations, nodes and their logs for tests. Keys are made from small numbers.
 
 use bithealth_proto::v1::{self, entry::Operation};
-use bithealth_types::{Digest, MemberId, NodeId};
+use bithealth_types::{Digest, Height, MemberId, NodeId, ValidatorId};
 use bytes::Bytes;
 use ed25519_dalek::{Signer as _, SigningKey};
 
 use crate::{
-    Applied, EntryError, RECIPIENT_LEN, State, admission, entry_digest, header_message, invite, member_record,
-    node_certificate, retire_node, sign,
+    Applied, EntryError, RECIPIENT_LEN, State, ValidatorSet, admission, certificate, entry_digest, invite,
+    member_record, node_certificate, retire_node, sign, vote_message,
 };
 
 /// When everything happens.
@@ -34,6 +34,11 @@ pub(crate) fn node_of(org: u8) -> u8 {
     100 + org
 }
 
+/// The key an organisation votes with.
+pub(crate) fn validator_of(org: u8) -> u8 {
+    150 + org
+}
+
 pub(crate) fn member(org: u8) -> MemberId {
     MemberId(public(org))
 }
@@ -56,11 +61,12 @@ pub(crate) fn certificate_of(org: u8, key: u8, capacity: u64) -> v1::NodeCertifi
         capacity,
         time_ms: NOW + capacity,
         signature: Bytes::new(),
+        validator: bytes(public(validator_of(org))),
     };
     node_certificate(unsigned, by(org))
 }
 
-pub(crate) fn certificate(org: u8) -> v1::NodeCertificate {
+pub(crate) fn node_certificate_of(org: u8) -> v1::NodeCertificate {
     certificate_of(org, node_of(org), 1 << 30)
 }
 
@@ -71,7 +77,8 @@ pub(crate) fn genesis() -> v1::Genesis {
         time_ms: NOW - 1000,
         salt: bytes([9; 32]),
         founder: Some(record(1, "one")),
-        founder_node: Some(certificate(1)),
+        founder_node: Some(node_certificate_of(1)),
+        recovery: None,
     }
 }
 
@@ -95,7 +102,7 @@ pub(crate) fn admit(issuer: u8, invite_key: u8, org: u8, name: &str) -> Operatio
 }
 
 pub(crate) fn add_node(org: u8) -> Operation {
-    Operation::AddNode(certificate(org))
+    Operation::AddNode(node_certificate_of(org))
 }
 
 pub(crate) fn retire(org: u8, of: u8) -> Operation {
@@ -202,31 +209,30 @@ pub(crate) fn three() -> (State, Author) {
     (state, one)
 }
 
-/// The next block, certified by the node with this key.
-pub(crate) fn next_block(state: &State, key: u8, now_ms: u64) -> Option<v1::Block> {
-    let (header, frontier) = state.next_header(&NodeId(public(key)), now_ms)?;
-    Some(certified(header, frontier, key))
+/// The next block, certified by all who decide it; `None` where there is nothing to cover.
+pub(crate) fn next_block(state: &State, now_ms: u64) -> Option<v1::Block> {
+    let producer = state.validators().get(0)?.key;
+    let (header, body) = state.next_block(&producer, now_ms);
+    state.is_open().then(|| certified(state.validators(), header, body))
 }
 
-pub(crate) fn certified(header: v1::Header, frontier: Vec<v1::Frontier>, key: u8) -> v1::Block {
-    let vote =
-        v1::Vote { signer: bytes(public(key)), signature: Bytes::copy_from_slice(&by(key)(&header_message(&header))) };
+/// Certified by all of these, who are organisations 1 to 99.
+pub(crate) fn certified(validators: &ValidatorSet, header: v1::Header, body: v1::Body) -> v1::Block {
     let digest = bithealth_proto::digest(&header);
-    let certificate = v1::Certificate { header: bytes(digest.0), votes: vec![vote] };
-    v1::Block { header: Some(header), certificate: Some(certificate), frontier }
+    let message = vote_message(&genesis().id(), Height(header.height), 0, v1::VoteKind::Precommit, Some(&digest));
+    let seeds = (1..100).map(validator_of).map(|seed| (ValidatorId(public(seed)), seed));
+    let votes: Vec<_> = seeds
+        .filter(|(key, _)| validators.position(key).is_some())
+        .map(|(key, seed)| (key, by(seed)(&message)))
+        .collect();
+    let certificate = certificate(&digest, 0, validators, &votes);
+    v1::Block { header: Some(header), certificate: Some(certificate), body: Some(body) }
 }
 
-/// What stands in for a rule here: one vote, by the producer.
-pub(crate) fn rule(_: &State, header: &v1::Header, certificate: &v1::Certificate) -> Result<(), &'static str> {
-    let [vote] = certificate.votes.as_slice() else { return Err("one vote") };
-    let signed = crate::member::signed_by(&vote.signer, &header_message(header), &vote.signature);
-    if vote.signer == header.producer && signed { Ok(()) } else { Err("the producer's") }
-}
-
-/// Lets `state` take the next block of node 101.
+/// Lets `state` take the next block.
 pub(crate) fn finalise(state: &mut State) -> v1::Block {
-    let block = next_block(state, 101, NOW).unwrap();
-    let checked = state.check_block(&block, rule).unwrap();
+    let block = next_block(state, NOW).unwrap();
+    let checked = state.check_block(&block).unwrap();
     state.apply_block(checked);
     block
 }

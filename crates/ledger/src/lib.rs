@@ -2,8 +2,8 @@
 //!
 //! [`State`] is what a node knows of the consortium: members, nodes, packs, the logs of all authors, and the tip of the
 //! blocks. [`State::check`] judges an entry, [`State::apply`] takes what was judged; [`State::check_block`] and
-//! [`State::apply_block`] do the same for blocks, and [`State::next_header`] makes the next one. Who may make it, and what
-//! makes it final, is told by a closure: `bithealth-consensus` decides that.
+//! [`State::apply_block`] do the same for blocks, and [`State::next_block`] makes the next one to decide. How validators
+//! decide it is for `bithealth-consensus`; that they did, [`verify_certificate`] says.
 //!
 //! **Arrival order does not matter.** Every log arrives in its own order, but logs arrive in any order among each other,
 //! and all nodes must come to the same state. So what makes an entry invalid for good depends on the entry and on what
@@ -15,15 +15,23 @@
 //! [`SignedNote`] is the form in which heads leave the consortium, for witnesses and monitors that others wrote.
 
 mod block;
+mod certificate;
 mod entry;
+mod log;
 mod member;
 mod note;
 mod pack;
 mod registry;
 mod state;
+mod validators;
 
-pub use block::{BlockError, CheckedBlock, header_message};
+pub use block::{BlockError, CheckedBlock, TIME_UNCERTAINTY_MS, digest_of_bytes};
+pub use certificate::{
+    CertificateError, certificate, guilty, proposal_message, signed_by_validator, signers, verify_certificate,
+    vote_message,
+};
 pub use entry::{Applied, Checked, EntryError, Equivocation, NotEquivocation, entry_digest, sign};
+pub use log::{Log, entry_leaf};
 pub use member::{
     JURISDICTION_LEN_MAX, MembershipError, NAME_LEN_MAX, RECIPIENT_LEN, REGION_LEN_MAX, admission, invite,
     member_record, node_certificate, retire_node, verify_admission, verify_invite, verify_member, verify_node,
@@ -35,7 +43,8 @@ pub use note::{
 };
 pub use pack::{KEEP_IN_MAX, Pack, PackError, WRAP_LEN_MAX, WRAPS_MAX};
 pub use registry::{Member, Node};
-pub use state::{GenesisError, Log, State};
+pub use state::{GenesisError, State};
+pub use validators::{NotValidators, VALIDATORS_MAX, Validator, ValidatorSet, faulty, quorum};
 
 #[cfg(test)]
 mod fixture;

@@ -171,6 +171,9 @@ pub fn verify_node(certificate: &v1::NodeCertificate) -> Result<(NodeId, MemberI
     let member = MemberId(fixed("the organisation's key", &certificate.member)?);
     text("the node's region", &certificate.region, REGION_LEN_MAX)?;
     text("the node's jurisdiction", &certificate.jurisdiction, JURISDICTION_LEN_MAX)?;
+    if !certificate.validator.is_empty() {
+        fixed("the key the node votes with", &certificate.validator)?;
+    }
     let message = node_message(certificate);
     verify("the node's certificate", "its organisation", &certificate.member, &message, &certificate.signature)?;
     Ok((node, member))

@@ -6,10 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bithealth_merkle::leaf_hash;
+use bithealth_merkle::map_root;
 use bithealth_proto::{digest, v1};
-use bithealth_types::{Digest, Height, MemberId, NodeId, Sequence};
+use bithealth_types::{Digest, Height, MemberId, NodeId, Sequence, ValidatorId};
 use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+
+use crate::validators::{VALIDATORS_MAX, Validator, ValidatorSet};
 
 /// An organisation of the consortium.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,12 +39,16 @@ pub struct Node {
     pub jurisdiction: String,
     /// Bytes it offers to others.
     pub capacity: u64,
+    /// The key it votes with for its organisation; none: it does not vote.
+    pub validator: Option<ValidatorId>,
     /// The height of the block that first covered this certificate; 0 for the founder's; `None` while no block does.
     pub since: Option<Height>,
     /// Whether its organisation has taken it out.
     pub retired: bool,
     /// The height of the block that first covered its retirement.
     pub retired_since: Option<Height>,
+    /// The clock of its organisation when it certified this.
+    time_ms: u64,
     certificate: Digest,
 }
 
@@ -184,6 +191,8 @@ impl Registry {
             region: certificate.region.clone(),
             jurisdiction: certificate.jurisdiction.clone(),
             capacity: certificate.capacity,
+            validator: ValidatorId::try_from(certificate.validator.as_ref()).ok(),
+            time_ms: certificate.time_ms,
             since: None,
             retired: false,
             retired_since: None,
@@ -261,16 +270,42 @@ impl View {
         self.nodes.get(node).and_then(|versions| versions.last())
     }
 
-    /// RFC 9162 root over the members, then the nodes, each ordered by id. A leaf is 1 and the digest of a record, or 2,
-    /// the digest of the node's latest certificate, and 1 if the node is retired, else 0.
+    /// What a header commits to, so that anybody can be shown that a member or a node is there, or is not. Keys are 1 and
+    /// the id of a member, with the digest of its record; 2 and the id of a node, with SHA-256 of the digest of its
+    /// latest certificate and 1 if it is retired, else 0.
+    pub(crate) fn map(&self) -> BTreeMap<Vec<u8>, Digest> {
+        let key = |kind: u8, id: &[u8; 32]| [&[kind], id.as_slice()].concat();
+        let members = self.members.values().map(|member| (key(1, &member.id.0), member.record));
+        let nodes = self.nodes.values().filter_map(|versions| versions.last()).map(|node| {
+            let bytes = [node.certificate.as_bytes().as_slice(), &[u8::from(node.retired)]].concat();
+            (key(2, &node.id.0), Digest(Sha256::digest(&bytes).into()))
+        });
+        members.chain(nodes).collect()
+    }
+
+    /// The root of [`View::map`].
     pub(crate) fn root(&self) -> Digest {
-        let members =
-            self.members.values().map(|member| leaf_hash(&[&[1], member.record.as_bytes().as_slice()].concat()));
-        let nodes =
-            self.nodes.values().filter_map(|versions| versions.last()).map(|node| {
-                leaf_hash(&[&[2], node.certificate.as_bytes().as_slice(), &[u8::from(node.retired)]].concat())
-            });
-        bithealth_merkle::root(&members.chain(nodes).collect::<Vec<_>>())
+        map_root(&self.map())
+    }
+
+    /// Who votes: for each member, the key in the latest certificate of a node of its that is not retired. A key that two
+    /// claim is the one's that claimed it first. `None` where nobody votes.
+    pub(crate) fn validators(&self) -> Option<ValidatorSet> {
+        let mut latest: BTreeMap<MemberId, &Node> = BTreeMap::new();
+        let nodes = self.nodes.values().filter_map(|versions| versions.last());
+        for node in nodes.filter(|node| !node.retired && node.validator.is_some()) {
+            let known = latest.entry(node.member).or_insert(node);
+            if (known.time_ms, known.certificate) < (node.time_ms, node.certificate) {
+                *known = node;
+            }
+        }
+        let mut claims: Vec<&Node> = latest.into_values().collect();
+        claims.sort_by_key(|node| (node.since.map_or(u64::MAX, |since| since.0), node.member));
+        let mut keys = BTreeSet::new();
+        claims.retain(|node| keys.insert(node.validator));
+        claims.truncate(VALIDATORS_MAX);
+        let validator = |node: &&Node| Some(Validator { member: node.member, key: node.validator? });
+        ValidatorSet::new(claims.iter().filter_map(validator).collect()).ok()
     }
 }
 

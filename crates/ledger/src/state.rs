@@ -4,16 +4,18 @@ mod operation;
 
 use std::collections::BTreeMap;
 
-use bithealth_proto::decode;
+use bithealth_merkle::{Frontier, leaf_hash, map_root};
 use bithealth_proto::v1::{self, entry::Operation};
+use bithealth_proto::{decode, encode};
 use bithealth_types::{Digest, GenesisId, Height, MemberId, NodeId, PackId, Sequence};
-use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
 use crate::entry::{Applied, Checked, EntryError, Equivocation, entry_digest, message};
+use crate::log::{At, Entries, Log, entry_leaf, frontier, frontier_value};
 use crate::member::{MembershipError, NAME_LEN_MAX, fixed, signed_by, text, verify_member, verify_node};
 use crate::pack::{Pack, Packs};
 use crate::registry::{Claim, Covered, Member, Node, Registry, View, encode_view};
+use crate::validators::ValidatorSet;
 
 /// Why a genesis is not one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -22,6 +24,9 @@ pub enum GenesisError {
     /// A field of the genesis itself, or its founder's record or certificate, is not valid.
     #[error(transparent)]
     Membership(#[from] MembershipError),
+    /// The first node does not vote: nobody could finalise anything.
+    #[error("the certificate of the first node names no key to vote with")]
+    NoValidator,
     /// The first node is not the founder's.
     #[error("the first node belongs to {got}, the founder is {want}")]
     OtherMember {
@@ -30,32 +35,6 @@ pub enum GenesisError {
         /// The founder.
         want: MemberId,
     },
-}
-
-/// What is known of one author's log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Log {
-    /// Entries that are here.
-    pub len: u64,
-    /// The digest of the last of them; zeros where there is none.
-    pub last: Digest,
-    /// Entries that a block covers.
-    pub final_len: u64,
-    /// Whether its author equivocated: nothing more is taken.
-    pub frozen: bool,
-}
-
-/// One author's log: 32 bytes an entry, so that an entry that comes again is known from another at its position.
-#[derive(Clone, Debug, Default)]
-struct Entries {
-    digests: Vec<Digest>,
-    final_len: u64,
-    /// Packs committed at positions that no block covers yet.
-    open_packs: Vec<(u64, PackId)>,
-    frozen: Option<Box<Equivocation>>,
-    /// Where a block ended the log of a retired node. What it wrote besides is taken, since others may refer to it and
-    /// it may have been written before anybody knew, but no block covers it.
-    closed: Option<u64>,
 }
 
 /// Members, nodes, packs, logs and the tip: everything that follows from a genesis, entries and blocks.
@@ -69,6 +48,12 @@ pub struct State {
     packs: Packs,
     logs: BTreeMap<NodeId, Entries>,
     tip: Option<(v1::Header, Digest)>,
+    /// Who decides the next height.
+    validators: ValidatorSet,
+    /// The frontiers of all logs, by author, as a header commits to them.
+    frontier: BTreeMap<Vec<u8>, Digest>,
+    /// All headers.
+    history: Frontier,
 }
 
 impl State {
@@ -89,8 +74,21 @@ impl State {
         }
         let registry = Registry::founded(record, certificate, node);
         let view = registry.view(&Covered::OrNot);
-        let (packs, logs) = (Packs::default(), BTreeMap::new());
-        Ok(Self { id: genesis.id(), genesis, founder, registry, view, packs, logs, tip: None })
+        let validators = registry.view(&Covered::By(Height(0), &BTreeMap::new())).validators();
+        let validators = validators.ok_or(GenesisError::NoValidator)?;
+        Ok(Self {
+            id: genesis.id(),
+            genesis,
+            founder,
+            registry,
+            view,
+            packs: Packs::default(),
+            logs: BTreeMap::new(),
+            tip: None,
+            validators,
+            frontier: BTreeMap::new(),
+            history: Frontier::default(),
+        })
     }
 
     /// The genesis.
@@ -159,9 +157,12 @@ impl State {
 
     /// What is known of an author's log; `None` while it is empty.
     pub fn log(&self, author: &NodeId) -> Option<Log> {
-        let log = self.logs.get(author)?;
-        let last = log.digests.last().copied().unwrap_or(Digest([0; 32]));
-        Some(Log { len: log.digests.len() as u64, last, final_len: log.final_len, frozen: log.frozen.is_some() })
+        self.logs.get(author).map(Entries::log).filter(|log| log.len > 0 || log.frozen)
+    }
+
+    /// Who decides the next height.
+    pub fn validators(&self) -> &ValidatorSet {
+        &self.validators
     }
 
     /// The proofs against authors that equivocated.
@@ -169,15 +170,19 @@ impl State {
         self.logs.values().filter_map(|log| log.frozen.as_deref())
     }
 
-    /// The logs that are here, ordered by author, as a block would cover them.
-    pub fn frontier(&self) -> Vec<v1::Frontier> {
-        let frontier = |(author, log): (&NodeId, &Entries)| {
-            let len = log.closed.unwrap_or(u64::MAX).min(log.digests.len() as u64);
-            let last = log.digests.get(len.checked_sub(1)? as usize)?;
-            let (author, last) = (Bytes::copy_from_slice(&author.0), Bytes::copy_from_slice(&last.0));
-            Some(v1::Frontier { author, len, last })
+    /// The logs that grew since the tip, ordered by author, as a block would cover them.
+    pub fn open_frontier(&self) -> Vec<v1::Frontier> {
+        let grown = |(author, log): (&NodeId, &Entries)| {
+            let len = log.coverable();
+            let root = log.root_at(len).filter(|_| len > log.final_len())?;
+            Some(frontier(author, len, &root))
         };
-        self.logs.iter().filter_map(frontier).collect()
+        self.logs.iter().filter_map(grown).collect()
+    }
+
+    /// Whether anything waits for a block.
+    pub fn is_open(&self) -> bool {
+        self.logs.values().any(|log| log.coverable() > log.final_len())
     }
 
     /// The height of the tip; 0 before the first block.
@@ -196,9 +201,8 @@ impl State {
         bytes.extend(encode_view(&self.view));
         for (author, log) in &self.logs {
             bytes.extend(author.0);
-            let last = log.digests.last().copied().unwrap_or(Digest([0; 32]));
-            bytes.extend(last.0);
-            for len in [log.digests.len() as u64, log.final_len, log.closed.unwrap_or(u64::MAX)] {
+            bytes.extend(log.last().0);
+            for len in [log.len(), log.final_len(), log.closed.unwrap_or(u64::MAX)] {
                 bytes.extend(len.to_be_bytes());
             }
             bytes.push(u8::from(log.frozen.is_some()));
@@ -222,30 +226,33 @@ impl State {
             return Err(EntryError::UnknownAuthor { author });
         }
         let log = self.logs.get(&author);
-        let here = log.and_then(|log| log.digests.get(usize::try_from(sequence).ok()?)).copied();
-        if here == Some(digest) {
+        let here = log.map_or(At::Beyond, |log| log.at(sequence));
+        if here == At::Open(digest) {
             return Err(EntryError::Known { author, sequence });
         }
         if !signed_by(&entry.author, &message(&signed.entry), &signed.signature) {
             return Err(EntryError::BadSignature { author, sequence });
         }
+        if here == At::Final {
+            return Err(EntryError::Final { author, sequence });
+        }
         if log.is_some_and(|log| log.frozen.is_some()) {
             return Err(EntryError::Frozen { author });
         }
-        if let Some(have) = here {
+        if let At::Open(have) = here {
             return Err(EntryError::Forked { author, sequence, have, got: digest });
         }
-        let have = log.map_or(0, |log| log.digests.len() as u64);
+        let have = log.map_or(0, Entries::len);
         if sequence != have {
             return Err(EntryError::Gap { author, have, got: sequence });
         }
-        let last = log.and_then(|log| log.digests.last()).copied().unwrap_or(Digest([0; 32]));
+        let last = log.map_or(Digest([0; 32]), Entries::last);
         if entry.previous != last.0.as_slice() {
             let got = entry.previous.iter().map(|byte| format!("{byte:02x}")).collect();
             return Err(EntryError::WrongPrevious { author, sequence, have: last, got });
         }
         self.check_operation(&author, &entry)?;
-        Ok(Checked { author, digest, entry })
+        Ok(Checked { author, digest, leaf: entry_leaf(signed), entry })
     }
 
     /// Whether an own entry should be written: valid, and not at odds with anything known here. An entry that
@@ -271,10 +278,10 @@ impl State {
     /// # Panics
     /// If another entry of its author was applied since it was checked.
     pub fn apply(&mut self, checked: Checked) -> Applied {
-        let Checked { author, digest, entry } = checked;
+        let Checked { author, digest, leaf, entry } = checked;
         let log = self.logs.entry(author).or_default();
-        assert_eq!(log.digests.len() as u64, entry.sequence, "an entry is applied to the state it was checked against");
-        log.digests.push(digest);
+        assert_eq!(log.len(), entry.sequence, "an entry is applied to the state it was checked against");
+        log.push(digest, leaf);
         let claim = Claim { author, sequence: Sequence(entry.sequence) };
         let applied = self.apply_operation(claim, entry);
         if matches!(applied, Applied::Admitted(_) | Applied::NodeAdded(_) | Applied::NodeRetired(_)) {
@@ -295,43 +302,59 @@ impl State {
         self.tip.as_ref().map_or(Digest(self.id.0), |tip| tip.1)
     }
 
-    /// Entries here, entries final, and where a block closed the log.
-    pub(crate) fn log_lens(&self, author: &NodeId) -> (u64, u64, Option<u64>) {
-        self.logs.get(author).map_or((0, 0, None), |log| (log.digests.len() as u64, log.final_len, log.closed))
+    pub(crate) fn entries(&self, author: &NodeId) -> Option<&Entries> {
+        self.logs.get(author)
     }
 
-    pub(crate) fn final_logs(&self) -> impl Iterator<Item = (&NodeId, u64)> {
-        self.logs.iter().map(|(author, log)| (author, log.final_len)).filter(|(_, len)| *len > 0)
+    /// The root over all headers up to the tip.
+    pub(crate) fn history_root(&self) -> Digest {
+        self.history.root()
     }
 
-    pub(crate) fn digest_at(&self, author: &NodeId, sequence: u64) -> Option<Digest> {
-        self.logs.get(author)?.digests.get(usize::try_from(sequence).ok()?).copied()
+    /// How much of every log is final once these grew.
+    pub(crate) fn lens_after(&self, grown: &BTreeMap<NodeId, u64>) -> BTreeMap<NodeId, u64> {
+        let settled = self.logs.iter().map(|(author, log)| (*author, log.final_len())).filter(|(_, len)| *len > 0);
+        settled.chain(grown.iter().map(|(author, len)| (*author, *len))).collect()
     }
 
-    /// The state root after a block at this height with this frontier.
-    pub(crate) fn root_after(&self, height: Height, frontier: &BTreeMap<NodeId, u64>) -> Digest {
-        self.registry.view(&Covered::By(height, frontier)).root()
+    pub(crate) fn frontier_root_after(&self, grown: &[v1::Frontier]) -> Digest {
+        let mut frontier = self.frontier.clone();
+        frontier.extend(grown.iter().map(|item| (item.author.to_vec(), frontier_value(item))));
+        map_root(&frontier)
     }
 
-    pub(crate) fn cover(&mut self, header: v1::Header, digest: Digest, frontier: &BTreeMap<NodeId, u64>) {
+    /// What follows from a block at this height with these lengths of all logs: the state root and who decides next.
+    pub(crate) fn after(&self, height: Height, lens: &BTreeMap<NodeId, u64>) -> (Digest, ValidatorSet) {
+        let view = self.registry.view(&Covered::By(height, lens));
+        // Nobody left to vote would end the history: then the last ones go on.
+        (view.root(), view.validators().unwrap_or_else(|| self.validators.clone()))
+    }
+
+    pub(crate) fn cover(&mut self, header: v1::Header, digest: Digest, grown: &[v1::Frontier], next: ValidatorSet) {
         let height = Height(header.height);
+        let lens: BTreeMap<NodeId, u64> = grown.iter().filter_map(lens).collect();
+        let all = self.lens_after(&lens);
+        self.history.push(leaf_hash(&encode(&header)));
         self.tip = Some((header, digest));
-        self.registry.cover(height, frontier);
+        self.validators = next;
+        self.frontier.extend(grown.iter().map(|item| (item.author.to_vec(), frontier_value(item))));
+        self.registry.cover(height, &all);
         self.view = self.registry.view(&Covered::OrNot);
-        for (author, len) in frontier {
-            let log = self.logs.entry(*author).or_default();
-            log.final_len = *len;
-            let (covered, open) = log.open_packs.iter().partition(|(sequence, _)| sequence < len);
-            log.open_packs = open;
-            let covered: Vec<(u64, PackId)> = covered;
-            covered.iter().for_each(|(_, pack)| self.packs.cover(pack, author, height));
+        for (author, len) in lens {
+            let covered = self.logs.entry(author).or_default().cover(len);
+            covered.iter().for_each(|pack| self.packs.cover(pack, &author, height));
         }
         for node in self.view.nodes.values().filter_map(|versions| versions.last()) {
             if node.retired_since == Some(height) {
-                self.logs.entry(node.id).or_default().closed = Some(frontier.get(&node.id).copied().unwrap_or(0));
+                self.logs.entry(node.id).or_default().closed = Some(all.get(&node.id).copied().unwrap_or(0));
             }
         }
     }
+}
+
+/// The author and length that a frontier tells.
+pub(crate) fn lens(item: &v1::Frontier) -> Option<(NodeId, u64)> {
+    Some((NodeId::try_from(item.author.as_ref()).ok()?, item.len))
 }
 
 #[cfg(test)]

@@ -90,11 +90,12 @@ pub(crate) fn topic(topic: Topic) -> IdentTopic {
     IdentTopic::new(topic.name())
 }
 
-/// The longest message of a topic: entries as configured, blocks as long as a block may be.
+/// The longest message of a topic: entries as configured, others as long as theirs may be.
 pub(crate) fn gossip_len_max(config: &Config, topic: Topic) -> usize {
     match topic {
         Topic::Entries => config.gossip_len_max,
         Topic::Headers => v1::Block::LEN_MAX,
+        Topic::Consensus => v1::ConsensusMessage::LEN_MAX,
     }
 }
 

@@ -60,17 +60,20 @@ pub enum Topic {
     Entries,
     /// `Block`s.
     Headers,
+    /// `ConsensusMessage`s.
+    Consensus,
 }
 
 impl Topic {
     /// All topics.
-    pub const ALL: [Self; 2] = [Self::Entries, Self::Headers];
+    pub const ALL: [Self; 3] = [Self::Entries, Self::Headers, Self::Consensus];
 
     /// The name nodes subscribe to.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Entries => "bithealth/entries/1",
             Self::Headers => "bithealth/headers/1",
+            Self::Consensus => "bithealth/consensus/1",
         }
     }
 }

@@ -3,9 +3,10 @@
 use std::io;
 use std::path::PathBuf;
 
-use bithealth_types::ByteLen;
+use bithealth_types::{ByteLen, Height};
 
 use crate::item::{BODY_LEN_MAX, Hex, KEY_LEN_MAX, Kind, META_LEN_MAX};
+use crate::wal::{FRAME_LEN_MAX, SAFETY_LEN_MAX, WAL_LEN_MAX};
 
 /// Why a store did not open.
 #[derive(Debug, thiserror::Error)]
@@ -134,6 +135,72 @@ pub enum ReadError {
     },
 }
 
+/// Why a write-ahead log did not open, or did not take something.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WalError {
+    /// A frame is too long.
+    #[error("the frame has {got} bytes, at most {FRAME_LEN_MAX} are due")]
+    FrameLength {
+        /// Bytes that came.
+        got: usize,
+    },
+    /// The safety state is too long.
+    #[error("the safety state has {got} bytes, at most {SAFETY_LEN_MAX} are due")]
+    SafetyLength {
+        /// Bytes that came.
+        got: usize,
+    },
+    /// The height has too many frames.
+    #[error(
+        "the frames of height {height} have {len} bytes and {more} more came, at most {WAL_LEN_MAX} are due; \
+         drop what need not be kept until the next height"
+    )]
+    LogLength {
+        /// The height.
+        height: Height,
+        /// Bytes its frames have.
+        len: u64,
+        /// Bytes that came.
+        more: u64,
+    },
+    /// There is no room. What was acknowledged is safe, and appending goes on once there is room again, unless the log
+    /// is broken from now on.
+    #[error("{path}: the disk is full; free some space and try again, what was acknowledged is safe ({source})")]
+    Full {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Neither copy of the safety state verifies.
+    #[error(
+        "neither {wal} nor {safety} holds a sound safety state: nobody knows what this validator signed last, and it \
+         could contradict itself; remove both files only once the network has finalised a block above every height \
+         this validator may have voted at, or give it a new key first"
+    )]
+    SafetyLost {
+        /// The file with one copy.
+        wal: PathBuf,
+        /// The file with the other.
+        safety: PathBuf,
+    },
+    /// A write or a sync failed before, and what the disk holds is in doubt. What was acknowledged is safe.
+    #[error("{path}: a write or sync failed before, and what it left is in doubt; open the log again")]
+    Broken {
+        /// The file with the frames.
+        path: PathBuf,
+    },
+    /// A file could not be read or written; nothing of this call is acknowledged.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
 /// An I/O error and the file it happened to; becomes the `Io` of the operation.
 #[derive(Debug)]
 pub(crate) struct Fault {
@@ -167,6 +234,15 @@ impl From<Fault> for ReadError {
 impl From<Fault> for WriteError {
     fn from(Fault { path, source }: Fault) -> Self {
         Self::Io { path, source }
+    }
+}
+
+impl From<Fault> for WalError {
+    fn from(Fault { path, source }: Fault) -> Self {
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { path, source },
+            _ => Self::Io { path, source },
+        }
     }
 }
 

@@ -12,7 +12,11 @@
 //! <dir>/synced                   how much of the last segment is known to be durable
 //! <dir>/segments/0000000001.seg  records, one after the other
 //! <dir>/index/1/                 sled
+//! <dir>/wal                      what the consensus engine took in at this height, and its safety state
+//! <dir>/safety                   the other copy of the safety state
 //! ```
+//!
+//! The last two are a [`Wal`]'s, which is opened apart from the store.
 //!
 //! # What holds after a crash
 //! - A record whose `sync` returned `Ok` is there, and so is every record appended before it.
@@ -45,7 +49,7 @@ pub use disk::bulk;
 pub use disk::faulty::{Faults, FaultyDisk};
 pub use disk::os::OsDisk;
 pub use disk::{Disk, DiskFile, LockError, Open};
-pub use error::{OpenError, ReadError, WriteError};
+pub use error::{OpenError, ReadError, WalError, WriteError};
 pub use item::{BODY_LEN_MAX, Damage, Item, KEY_LEN_MAX, Kind, META_LEN_MAX, Part, Position, Usage};
 pub use record::BLOCK_LEN;
 pub use store::Store;
@@ -53,4 +57,4 @@ pub use store::compact::Compacted;
 pub use store::open::{DAMAGE_REPORTED_MAX, Opening, Rebuilt, Torn};
 pub use store::read::Keys;
 pub use store::scrub::{Scrub, Scrubbed};
-pub use wal::{FRAME_LEN_MAX, Recovered, SAFETY_LEN_MAX, WAL_LEN_MAX, Wal, WalError};
+pub use wal::{FRAME_LEN_MAX, Recovered, SAFETY_LEN_MAX, WAL_LEN_MAX, Wal};

@@ -126,7 +126,8 @@ impl Clean {
     }
 }
 
-fn summed(parts: &[&[u8]]) -> Vec<u8> {
+/// All parts and their checksum.
+pub(crate) fn summed(parts: &[&[u8]]) -> Vec<u8> {
     let mut bytes = parts.concat();
     let sum = crc32c(&bytes);
     bytes.extend(sum.to_le_bytes());
@@ -135,23 +136,28 @@ fn summed(parts: &[&[u8]]) -> Vec<u8> {
 
 /// The fields of a file whose checksum and first bytes are right.
 #[derive(Clone)]
-struct Fields<'a>(&'a [u8]);
+pub(crate) struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
-    fn checked(bytes: &'a [u8], magic: &[u8; 8]) -> Option<Self> {
+    pub(crate) fn checked(bytes: &'a [u8], magic: &[u8; 8]) -> Option<Self> {
         let (body, sum) = bytes.split_last_chunk()?;
         (crc32c(body) == u32::from_le_bytes(*sum)).then_some(())?;
         body.strip_prefix(magic).map(Self)
     }
 
-    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+    pub(crate) fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (taken, rest) = self.0.split_first_chunk()?;
         self.0 = rest;
         Some(*taken)
     }
 
-    fn u64(&mut self) -> Option<u64> {
+    pub(crate) fn u64(&mut self) -> Option<u64> {
         self.take().map(u64::from_le_bytes)
+    }
+
+    /// The bytes behind the fields taken.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.0
     }
 
     /// `value`, if exactly `left` bytes are left, those of its last field.

@@ -121,6 +121,10 @@ id!(
     NodeId, 32, "a node id"
 );
 id!(
+    /// A validator: the Ed25519 public key an organisation votes with.
+    ValidatorId, 32, "a validator's key"
+);
+id!(
     /// A pack: the digest of its descriptor, and so of all its shard roots.
     PackId, 32, "a pack id"
 );

@@ -8,7 +8,7 @@ mod id;
 mod quantity;
 
 pub use code::{Code, NotACode, SHARD_COUNT_MAX};
-pub use id::{Digest, FolderId, GenesisId, MemberId, NodeId, PackId, ParseIdError, RecordId};
+pub use id::{Digest, FolderId, GenesisId, MemberId, NodeId, PackId, ParseIdError, RecordId, ValidatorId};
 pub use quantity::{ByteLen, ChunkIndex, Height, LeafIndex, Sequence, ShardIndex, Time};
 
 /// Bytes of a leaf, the unit that is exchanged and verified (as a piece layer's block in BitTorrent v2, BEP 52).

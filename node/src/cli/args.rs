@@ -173,7 +173,7 @@ pub struct PutArgs {
     /// When to be done [default: as soon as it can be told how safe the records are, 10 s later at most]
     #[arg(long, value_enum)]
     pub wait: Option<WaitFor>,
-    /// The longest wait for --wait replicated
+    /// The longest wait for --wait replicated or final
     #[arg(long, value_name = "TIME", default_value = "2m", value_parser = parse_duration)]
     pub timeout: Duration,
 }
@@ -185,6 +185,8 @@ pub enum WaitFor {
     Local,
     /// Standing in other places as the policy wants
     Replicated,
+    /// Besides, in a block that a quorum of the members signed
+    Final,
 }
 
 /// `get`

@@ -117,6 +117,7 @@ mod tests {
             organisation: String::new(),
             author: NodeId([0; 32]),
             state: RecordState::Local,
+            height: None,
             own: true,
         }
     }

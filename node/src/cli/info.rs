@@ -2,12 +2,12 @@
 
 use std::fmt::Write;
 
-use bithealth_http::api::{InviteOptions, KeptPacks, NodeInfo, PeerInfo, Status};
+use bithealth_http::api::{FinalityInfo, InviteOptions, KeptPacks, NodeInfo, PeerInfo, Status};
 
 use super::args::{InviteArgs, KitArgs};
 use super::exit::Exit;
 use super::failure::Failure;
-use super::show::{Show, ago, count, counted, len, now_ms, plain, print_line, span, table};
+use super::show::{Show, ago, count, counted, counted_as, len, now_ms, plain, print_line, span, table};
 use crate::client::Client;
 use crate::keys::write_private;
 
@@ -35,6 +35,7 @@ fn status_words(status: &Status, now_ms: u64) -> String {
     let shared = status.records.saturating_sub(status.own_records);
     let records = format!("{} of ours, {}", count(status.own_records), len(status.bytes.records));
     line("records", if shared == 0 { records } else { format!("{records}; {} shared with us", count(shared)) });
+    finality(&status.finality).into_iter().for_each(|(head, words)| line(head, words));
     packs(&status.packs).into_iter().for_each(|(head, words)| line(head, words));
     let held = format!("{} held for others of {}", len(status.bytes.held_for_others), len(status.bytes.capacity));
     line("disk", format!("{} used, {} free; {held}", len(status.bytes.stored), len(status.bytes.disk_free)));
@@ -43,11 +44,44 @@ fn status_words(status: &Status, now_ms: u64) -> String {
     text + &nodes_table(&status.nodes, &status.node.to_string(), now_ms)
 }
 
+/// Whether history goes on, how much slack there is, and who is missing.
+fn finality(it: &FinalityInfo) -> Vec<(&'static str, String)> {
+    let there = format!("{} of {} validators are there, {} decide", it.present, it.validators, it.quorum);
+    let outlook = match it.present.checked_sub(it.quorum) {
+        None => {
+            let lacks = it.quorum - it.present;
+            format!("nothing becomes final until {lacks} more come back, everything else goes on")
+        }
+        Some(0) => "none of them may fail now".to_owned(),
+        Some(slack) => format!("{slack} more may fail"),
+    };
+    let waiting = match it.waiting {
+        0 => String::new(),
+        waiting => format!("; {} wait for a block", counted_as(waiting, "entry", "entries")),
+    };
+    let mut lines = vec![("finality", format!("{there}: {outlook}{waiting}"))];
+    let mut also = |what: &str, names: &[String]| {
+        if !names.is_empty() {
+            lines.push(("", format!("{what}: {}", names.join(", "))));
+        }
+    };
+    also("missing", &it.missing);
+    also("voted twice, tell the members", &it.guilty);
+    also("this node does not vote", it.halted.as_slice());
+    lines
+}
+
 fn packs(packs: &KeptPacks) -> Vec<(&'static str, String)> {
     let replicated = counted(packs.replicated, "pack");
     let summary = match (packs.local, packs.replicated) {
         (0, 0) => "nothing put yet".to_owned(),
-        (0, _) => format!("all {replicated} replicated: each survives what its policy names"),
+        (0, all) if packs.r#final == all => {
+            format!("all {replicated} replicated and final: each survives what its policy names")
+        }
+        (0, _) => format!(
+            "all {replicated} replicated, {} of them final: each survives what its policy names",
+            count(packs.r#final)
+        ),
         (local, _) => format!("{replicated} replicated, {} not yet", count(local)),
     };
     let reasons = packs.short.iter().map(|held| ("", format!("{}: {}", counted(held.packs, "pack"), held.reason)));
@@ -169,9 +203,18 @@ mod tests {
             head_age_s: Some(4),
             members: vec![MemberInfo { member: MemberId([9; 32]), name: "Anna".into(), nodes: 3, own: true }],
             nodes: vec![node(1, true, None), node(2, true, None), node(3, false, Some(0)), node(4, false, None)],
+            finality: FinalityInfo {
+                validators: 9,
+                quorum: 6,
+                present: 5,
+                missing: vec!["Bruck".into(), "Cham".into()],
+                waiting: 12,
+                ..FinalityInfo::default()
+            },
             packs: KeptPacks {
                 local: 3,
                 replicated: 7,
+                r#final: 6,
                 short: vec![Held { reason: "losing region graz would lose it".into(), packs: 2 }],
             },
             records: 25_000,
@@ -188,6 +231,9 @@ mod tests {
             "north (1 organisation, 4 nodes; height 1,200, last block 4 s ago)",
             "records     20,000 of ours, 1.5 GiB; 5,000 shared with us",
             "7 packs replicated, 3 not yet",
+            "5 of 9 validators are there, 6 decide: nothing becomes final until 1 more come back",
+            "12 entries wait for a block",
+            "missing: Bruck, Cham",
             "2 packs: losing region graz would lose it",
             "warning     the disk is 91 % full",
             "01010101  Anna          graz    AT   1.0 TiB  this node",
@@ -200,9 +246,23 @@ mod tests {
 
     #[test]
     fn status_says_so_when_all_is_well_or_empty() {
-        let words = |replicated| packs(&KeptPacks { local: 0, replicated, short: vec![] })[0].1.clone();
-        assert!(words(3).starts_with("all 3 packs replicated"));
+        let words = |replicated| packs(&KeptPacks { replicated, r#final: 2, ..KeptPacks::default() })[0].1.clone();
+        assert!(words(2).starts_with("all 2 packs replicated and final"));
+        assert!(words(3).starts_with("all 3 packs replicated, 2 of them final"));
         assert_eq!(words(0), "nothing put yet");
+    }
+
+    #[test]
+    fn status_says_how_many_validators_may_fail() {
+        let words = |present, missing: &[&str]| {
+            let missing = missing.iter().map(|name| (*name).to_owned()).collect();
+            let it = FinalityInfo { validators: 9, quorum: 6, present, missing, ..FinalityInfo::default() };
+            finality(&it).into_iter().map(|(_, words)| words).collect::<Vec<_>>()
+        };
+        assert_eq!(words(9, &[]), ["9 of 9 validators are there, 6 decide: 3 more may fail"]);
+        let six = words(6, &["a", "b", "c"]);
+        assert_eq!(six[0], "6 of 9 validators are there, 6 decide: none of them may fail now");
+        assert_eq!(six[1], "missing: a, b, c");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use bithealth_http::api::{ListFilter, RecordInfo};
 use super::args::LsArgs;
 use super::exit::Exit;
 use super::failure::Failure;
-use super::show::{Show, ago, counted, len, now_ms, plain, print_line};
+use super::show::{Show, ago, counted, len, now_ms, plain, print_line, state_words};
 use crate::client::Client;
 
 /// Characters of a patient shown here, from the end: the identifier follows its system. JSON has all of it.
@@ -45,7 +45,7 @@ fn line(record: &RecordInfo, now_ms: u64) -> String {
         record.record,
         len(record.bytes),
         ago(record.time_ms, now_ms),
-        record.state,
+        state_words(record.state, record.height),
         end_of(&text(&record.patient)),
         text(&record.category),
         text(&record.name)
@@ -86,6 +86,7 @@ mod tests {
             organisation: "Süd".to_owned(),
             author: NodeId([1; 32]),
             state: RecordState::Replicated,
+            height: None,
             own: false,
         };
         let line = line(&record, 180_000);

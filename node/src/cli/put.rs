@@ -15,7 +15,7 @@ use super::args::{PutArgs, WaitFor};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::progress;
-use super::show::{Show, counted, len, plain};
+use super::show::{Show, counted, len, plain, state_words};
 use crate::client::{Client, ClientError, Lines};
 use feed::{Beside, Common, Feed, Report, Source};
 
@@ -69,6 +69,7 @@ fn options(args: &PutArgs) -> PutOptions {
         None => Wait::Told { timeout_ms: TOLD_TIMEOUT_MS },
         Some(WaitFor::Local) => Wait::Local,
         Some(WaitFor::Replicated) => Wait::Replicated { timeout_ms: args.timeout.as_millis() as u64 },
+        Some(WaitFor::Final) => Wait::Final { timeout_ms: args.timeout.as_millis() as u64 },
     };
     PutOptions { for_: args.for_.clone(), survive: args.survive, keep_in: args.keep_in.clone(), wait }
 }
@@ -169,20 +170,23 @@ impl Tally {
     }
 
     fn end(self, wait: Option<WaitFor>) -> Result<Exit, Failure> {
-        let Some(PutEvent::Done { records, unchanged, bytes, sealed_bytes, state, why_not, .. }) = self.done else {
+        let Some(PutEvent::Done { records, unchanged, bytes, sealed_bytes, state, height, why_not, .. }) = self.done
+        else {
             let failure = Failure::new("the node stopped before the put was done");
             return Err(failure.next("records it acknowledged are kept; put again: unchanged ones cost nothing"));
         };
         if !self.show.json {
             println!(
-                "{} put, {} of them unchanged ({}, {} sealed): {state}",
+                "{} put, {} of them unchanged ({}, {} sealed): {}",
                 counted(records, "record"),
                 super::show::count(unchanged),
                 len(bytes),
-                len(sealed_bytes)
+                len(sealed_bytes),
+                state_words(state, height)
             );
-            why_not.iter().for_each(|why| eprintln!("not replicated yet: {}", plain(why)));
-            if !why_not.is_empty() {
+            let lacks = if state == RecordState::Local { "replicated" } else { "final" };
+            why_not.iter().for_each(|why| eprintln!("not {lacks} yet: {}", plain(why)));
+            if !why_not.is_empty() && state == RecordState::Local {
                 eprintln!(
                     "next: the node goes on trying; `bithealth status` shows it, --survive REGIONS,NODES asks for less"
                 );
@@ -195,9 +199,8 @@ impl Tally {
             self.show.note(format_args!("{} could not be put", counted(self.failed, "file")));
         }
         Ok(match (self.failed, records) {
-            (0, _) if wait == Some(WaitFor::Replicated) && state == RecordState::Local && records > 0 => {
-                Exit::LocalOnly
-            }
+            (0, 1..) if wait == Some(WaitFor::Replicated) && state == RecordState::Local => Exit::LocalOnly,
+            (0, 1..) if wait == Some(WaitFor::Final) && state != RecordState::Final => Exit::LocalOnly,
             (0, _) => Exit::Done,
             (_, 0) => Exit::Failed,
             _ => Exit::Partly,
@@ -223,8 +226,16 @@ mod tests {
         let mut tally = Tally::new(Show { json: true, person: false }, Default::default());
         tally.failed = failed;
         let (bytes, sealed_bytes) = (ByteLen(1), ByteLen(1));
-        tally.done =
-            Some(PutEvent::Done { records, unchanged: 0, failed: 0, bytes, sealed_bytes, state, why_not: vec![] });
+        tally.done = Some(PutEvent::Done {
+            records,
+            unchanged: 0,
+            failed: 0,
+            bytes,
+            sealed_bytes,
+            state,
+            height: None,
+            why_not: vec![],
+        });
         tally
     }
 
@@ -235,6 +246,8 @@ mod tests {
         assert_eq!(end(0, 5, RecordState::Local, None), Exit::Done);
         assert_eq!(end(0, 5, RecordState::Replicated, Some(WaitFor::Replicated)), Exit::Done);
         assert_eq!(end(0, 5, RecordState::Local, Some(WaitFor::Replicated)), Exit::LocalOnly);
+        assert_eq!(end(0, 5, RecordState::Replicated, Some(WaitFor::Final)), Exit::LocalOnly);
+        assert_eq!(end(0, 5, RecordState::Final, Some(WaitFor::Final)), Exit::Done);
         assert_eq!(end(1, 5, RecordState::Replicated, Some(WaitFor::Replicated)), Exit::Partly);
         assert_eq!(end(1, 0, RecordState::Local, Some(WaitFor::Local)), Exit::Failed);
     }
@@ -261,5 +274,6 @@ mod tests {
         assert_eq!(options(&args("a --wait local")).wait, Wait::Local);
         let wait = options(&args("a --wait replicated --timeout 5s")).wait;
         assert_eq!(wait, Wait::Replicated { timeout_ms: 5000 });
+        assert_eq!(options(&args("a --wait final --timeout 5s")).wait, Wait::Final { timeout_ms: 5000 });
     }
 }

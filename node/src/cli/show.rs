@@ -3,7 +3,8 @@
 use std::io::{IsTerminal, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use bithealth_types::ByteLen;
+use bithealth_http::api::RecordState;
+use bithealth_types::{ByteLen, Height};
 use serde::Serialize;
 use serde_json::json;
 
@@ -87,9 +88,22 @@ pub(crate) fn counted(number: u64, noun: &str) -> String {
     format!("{} {noun}{}", count(number), if number == 1 { "" } else { "s" })
 }
 
+/// `1 entry`, `20,000 entries`
+pub(crate) fn counted_as(number: u64, one: &str, many: &str) -> String {
+    format!("{} {}", count(number), if number == 1 { one } else { many })
+}
+
 /// `1.2 GiB`
 pub(crate) fn len(len: ByteLen) -> String {
     len.to_string()
+}
+
+/// `replicated`, `final(17)`
+pub(crate) fn state_words(state: RecordState, height: Option<Height>) -> String {
+    match height {
+        Some(height) if state == RecordState::Final => format!("final({height})"),
+        _ => state.to_string(),
+    }
 }
 
 /// `3 min ago`
@@ -139,6 +153,12 @@ mod tests {
     fn counts_are_grouped_by_thousands() {
         assert_eq!([count(0), count(999), count(1000), count(1_234_567)], ["0", "999", "1,000", "1,234,567"]);
         assert_eq!([counted(1, "record"), counted(20_000, "record")], ["1 record", "20,000 records"]);
+    }
+
+    #[test]
+    fn what_is_final_says_since_which_height() {
+        assert_eq!(state_words(RecordState::Final, Some(Height(17))), "final(17)");
+        assert_eq!(state_words(RecordState::Replicated, None), "replicated");
     }
 
     #[test]

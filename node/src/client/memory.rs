@@ -37,6 +37,7 @@ impl Memory {
             organisation: "Anna".to_owned(),
             author: NodeId([1; 32]),
             state: RecordState::Local,
+            height: None,
             own: true,
         };
         records.push((info.clone(), bytes));
@@ -88,7 +89,16 @@ async fn take(memory: Arc<Memory>, body: ByteStream, mut events: mpsc::Sender<Pu
         let _ = events.send(event).await;
     }
     let (bytes, state) = (ByteLen(0), RecordState::Local);
-    let done = PutEvent::Done { records, unchanged: 0, failed, bytes, sealed_bytes: bytes, state, why_not: vec![] };
+    let done = PutEvent::Done {
+        records,
+        unchanged: 0,
+        failed,
+        bytes,
+        sealed_bytes: bytes,
+        state,
+        height: None,
+        why_not: vec![],
+    };
     let _ = events.send(done).await;
 }
 

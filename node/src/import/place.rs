@@ -8,9 +8,10 @@ use bithealth_http::api::{PutEvent, RecordState, Wait};
 use bithealth_pack::{Draft, OpenPack, PlacedChunk, RecordError, RecordMeta, SealedChunk, plaintext_digest};
 use bithealth_proto::v1;
 use bithealth_store::WriteError;
-use bithealth_types::{ByteLen, CODED_PACK_LEN_MIN, RecordId};
+use bithealth_types::{ByteLen, CODED_PACK_LEN_MIN, Height, RecordId};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::again::{Same, unchanged};
 use super::seal::{Prepared, Step, content_tag};
@@ -101,9 +102,11 @@ impl Placer {
         self.finish().await;
         let (state, why_not) = match wait {
             Wait::Local => (RecordState::Local, Vec::new()),
-            Wait::Told { timeout_ms } => self.wait_replicated(Duration::from_millis(timeout_ms), true).await,
-            Wait::Replicated { timeout_ms } => self.wait_replicated(Duration::from_millis(timeout_ms), false).await,
+            Wait::Told { timeout_ms } => self.wait_replicated(after(timeout_ms), true).await,
+            Wait::Replicated { timeout_ms } => self.wait_replicated(after(timeout_ms), false).await,
+            Wait::Final { timeout_ms } => self.wait_final(after(timeout_ms)).await,
         };
+        let height = self.covered().filter(|_| state == RecordState::Final);
         let done = PutEvent::Done {
             records: self.done.records,
             unchanged: self.done.unchanged,
@@ -111,6 +114,7 @@ impl Placer {
             bytes: ByteLen(self.done.bytes),
             sealed_bytes: ByteLen(self.done.sealed_bytes),
             state,
+            height,
             why_not,
         };
         self.tell(done).await;
@@ -348,8 +352,7 @@ impl Placer {
 
     /// Waits until all packs of this put are where they belong, or the time is up; if `told` is enough, until it is known
     /// of each that is not what stands in its way.
-    async fn wait_replicated(&mut self, timeout: Duration, told: bool) -> (RecordState, Vec<String>) {
-        let deadline = tokio::time::Instant::now() + timeout;
+    async fn wait_replicated(&mut self, deadline: Instant, told: bool) -> (RecordState, Vec<String>) {
         let mut changes = self.node.replication.watch();
         let mut last_replicated = 0;
         loop {
@@ -377,6 +380,33 @@ impl Placer {
             }
         }
     }
+
+    /// Waits until besides a block covers all packs of this put, or the time is up.
+    async fn wait_final(&mut self, deadline: Instant) -> (RecordState, Vec<String>) {
+        let (state, why_not) = self.wait_replicated(deadline, false).await;
+        if state != RecordState::Replicated {
+            return (state, why_not);
+        }
+        let mut changes = self.node.chain.watch();
+        while self.covered().is_none() {
+            if tokio::time::timeout_at(deadline, changes.changed()).await.is_err() {
+                let why = "no block covers it yet: `bithealth status` says which validators are missing";
+                return (RecordState::Replicated, vec![why.to_owned()]);
+            }
+        }
+        (RecordState::Final, Vec::new())
+    }
+
+    /// The height of the block that covers the last of this put's packs; `None` while one is not covered.
+    fn covered(&self) -> Option<Height> {
+        let state = self.node.chain.state();
+        let of = |salt: &Salt| state.pack(&state.pack_with_salt(salt)?)?.height;
+        self.salts.iter().map(of).try_fold(Height(0), |last, height| Some(last.max(height?)))
+    }
+}
+
+fn after(ms: u64) -> Instant {
+    Instant::now() + Duration::from_millis(ms)
 }
 
 /// Why packs are not replicated, each reason once.

@@ -26,6 +26,8 @@ pub struct Status {
     pub height: Height,
     /// Since the last block was made, by its own clock; `None` before the first.
     pub head_age_s: Option<u64>,
+    /// Whether history goes on, and with whom.
+    pub finality: FinalityInfo,
     /// Organisations of the network.
     pub members: Vec<MemberInfo>,
     /// All nodes the ledger lists, this one included.
@@ -49,8 +51,33 @@ pub struct KeptPacks {
     pub local: u64,
     /// Standing as their policy wants.
     pub replicated: u64,
+    /// Of the replicated ones those that a block covers.
+    pub r#final: u64,
     /// Of the local ones those whose replication was tried, by what holds it back.
     pub short: Vec<Held>,
+}
+
+/// Who decides blocks, and who of them is there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FinalityInfo {
+    /// Organisations that vote.
+    pub validators: u32,
+    /// Votes that make a block final.
+    pub quorum: u32,
+    /// Of the validators those we are connected with, ourselves included.
+    pub present: u32,
+    /// The names of the others.
+    pub missing: Vec<String>,
+    /// Entries that wait for a block.
+    pub waiting: u64,
+    /// The height that this node helps to decide now.
+    pub deciding: Option<Height>,
+    /// The round that is in.
+    pub round: u32,
+    /// Why this node does not vote although it should.
+    pub halted: Option<String>,
+    /// The names of organisations that voted twice; the proof is in the log of this node.
+    pub guilty: Vec<String>,
 }
 
 /// How many packs a reason holds back.

@@ -1,6 +1,6 @@
 //! Putting records.
 
-use bithealth_types::{ByteLen, RecordId};
+use bithealth_types::{ByteLen, Height, RecordId};
 use serde::{Deserialize, Serialize};
 
 use super::RecordState;
@@ -71,6 +71,11 @@ pub enum Wait {
         /// The longest wait after the last record is durable here.
         timeout_ms: u64,
     },
+    /// When besides a block covers every record, or the time is up.
+    Final {
+        /// The longest wait after the last record is durable here.
+        timeout_ms: u64,
+    },
 }
 
 impl Query for PutOptions {
@@ -82,6 +87,7 @@ impl Query for PutOptions {
             Wait::Local => {}
             Wait::Told { timeout_ms } => pairs.push(("wait_told_ms", timeout_ms.to_string())),
             Wait::Replicated { timeout_ms } => pairs.push(("wait_replicated_ms", timeout_ms.to_string())),
+            Wait::Final { timeout_ms } => pairs.push(("wait_final_ms", timeout_ms.to_string())),
         }
         pairs
     }
@@ -97,8 +103,9 @@ impl Query for PutOptions {
                 "wait_replicated_ms" => {
                     options.wait = Wait::Replicated { timeout_ms: value(pair, "a number of milliseconds")? }
                 }
+                "wait_final_ms" => options.wait = Wait::Final { timeout_ms: value(pair, "a number of milliseconds")? },
                 _ => {
-                    let known = "for, survive, keep_in, wait_told_ms, wait_replicated_ms";
+                    let known = "for, survive, keep_in, wait_told_ms, wait_replicated_ms, wait_final_ms";
                     return Err(QueryError::UnknownKey { key: pair.0.clone(), known });
                 }
             }
@@ -162,7 +169,10 @@ pub enum PutEvent {
         sealed_bytes: ByteLen,
         /// What holds for all of them.
         state: RecordState,
-        /// Why `replicated` was asked for and does not hold.
+        /// The height of the block that covers the last of them, where they are final.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        height: Option<Height>,
+        /// Why what was asked for does not hold.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         why_not: Vec<String>,
     },
@@ -174,7 +184,8 @@ mod tests {
 
     #[test]
     fn options_read_back_from_their_pairs() {
-        for wait in [Wait::Local, Wait::Told { timeout_ms: 7 }, Wait::Replicated { timeout_ms: 60_000 }] {
+        let (told, replicated) = (Wait::Told { timeout_ms: 7 }, Wait::Replicated { timeout_ms: 60_000 });
+        for wait in [Wait::Local, told, replicated, Wait::Final { timeout_ms: 9 }] {
             let options = PutOptions {
                 for_: vec!["St. Anna & Söhne".into(), "b".into()],
                 survive: Some(SurviveWanted { regions: 1, nodes: 2 }),

@@ -1,6 +1,6 @@
 //! Records as they are listed.
 
-use bithealth_types::{ByteLen, NodeId, RecordId};
+use bithealth_types::{ByteLen, Height, NodeId, RecordId};
 use serde::{Deserialize, Serialize};
 
 use crate::query::{Query, QueryError, value};
@@ -16,6 +16,8 @@ pub enum RecordState {
     Local,
     /// Its shards stand so that its owner's policy holds.
     Replicated,
+    /// Besides, a block covers it, which nobody can take back.
+    Final,
 }
 
 impl std::fmt::Display for RecordState {
@@ -23,6 +25,7 @@ impl std::fmt::Display for RecordState {
         f.pad(match self {
             Self::Local => "local",
             Self::Replicated => "replicated",
+            Self::Final => "final",
         })
     }
 }
@@ -50,6 +53,9 @@ pub struct RecordInfo {
     pub author: NodeId,
     /// How safe it is.
     pub state: RecordState,
+    /// The height of the block that covers it, where it is final.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub height: Option<Height>,
     /// Put by our organisation, not shared with us.
     pub own: bool,
 }

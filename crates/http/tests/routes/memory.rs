@@ -47,6 +47,7 @@ impl Memory {
             organisation: "Nord".to_owned(),
             author: NodeId([1; 32]),
             state: RecordState::Local,
+            height: None,
             own: true,
         };
         self.records.lock().unwrap().insert(record, (info, bytes.into()));
@@ -118,6 +119,7 @@ impl Service for Memory {
                             bytes: ByteLen(len),
                             sealed_bytes: ByteLen(len),
                             state: RecordState::Local,
+                            height: None,
                             why_not: vec![],
                         };
                         Some((event, None))

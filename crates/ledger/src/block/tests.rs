@@ -1,47 +1,68 @@
-use bithealth_proto::decode;
+use bithealth_proto::{decode, encode};
 
 use super::*;
 use crate::fixture::*;
 
-fn checked(state: &State, block: &v1::Block) -> Result<CheckedBlock, BlockError<&'static str>> {
-    state.check_block(block, rule)
-}
-
 /// A state with entries no block covers, and the block that would cover them.
 fn open() -> (State, v1::Block) {
     let (state, _) = three();
-    let block = next_block(&state, 101, NOW).unwrap();
+    let block = next_block(&state, NOW).unwrap();
     (state, block)
 }
 
+fn refused(state: &State, block: &v1::Block) -> BlockError {
+    state.check_block(block).unwrap_err()
+}
+
 /// The block with its header changed and certified again.
-fn changed(block: &v1::Block, change: impl Fn(&mut v1::Header)) -> v1::Block {
+fn changed(state: &State, block: &v1::Block, change: impl Fn(&mut v1::Header)) -> v1::Block {
     let mut header = block.header.clone().unwrap();
     change(&mut header);
-    certified(header, block.frontier.clone(), 101)
+    certified(state.validators(), header, block.body.clone().unwrap())
 }
 
 /// The block with its frontier changed, committed to and certified again.
-fn covering(block: &v1::Block, change: impl Fn(&mut Vec<v1::Frontier>)) -> v1::Block {
-    let mut frontier = block.frontier.clone();
-    change(&mut frontier);
-    let root = frontier_root(&frontier);
+fn covering(state: &State, block: &v1::Block, change: impl Fn(&mut Vec<v1::Frontier>)) -> v1::Block {
+    let mut body = block.body.clone().unwrap();
+    change(&mut body.frontier);
+    let root = state.frontier_root_after(&body.frontier);
     let header = v1::Header { frontier_root: bytes(root.0), ..block.header.clone().unwrap() };
-    certified(header, frontier, 101)
+    certified(state.validators(), header, body)
 }
 
 #[test]
 fn blocks_cover_what_came_and_then_there_is_nothing_to_cover() {
     let (mut state, block) = open();
-    let checked = checked(&state, &block).unwrap();
+    let checked = state.check_block(&block).unwrap();
     assert_eq!(checked.height(), Height(1));
     assert_eq!(checked.digest(), digest(block.header.as_ref().unwrap()));
     assert_eq!(state.apply_block(checked), Height(1));
     assert_eq!(state.tip(), block.header.as_ref());
     assert_eq!(state.log(&node(1)).unwrap().final_len, 4);
     assert_eq!(state.node(&node(2)).unwrap().since, Some(Height(1)));
-    assert_eq!(state.next_header(&node(1), NOW), None);
-    assert_eq!(super::super::fixture::state().next_header(&node(1), NOW), None, "a new network has nothing to cover");
+    assert!(!state.is_open());
+    assert!(!super::super::fixture::state().is_open(), "a new network has nothing to cover");
+}
+
+#[test]
+fn a_heartbeat_covers_nothing_and_is_a_block() {
+    let (mut state, _) = open();
+    finalise(&mut state);
+    let (header, body) = state.next_block(&state.validators().get(0).unwrap().key, NOW + 9);
+    assert_eq!(body, v1::Body::default());
+    let block = certified(state.validators(), header, body);
+    let checked = state.check_block(&block).unwrap();
+    assert_eq!(state.apply_block(checked), Height(2));
+}
+
+#[test]
+fn a_header_takes_at_most_a_kilobyte_and_with_nine_votes_one_and_a_half() {
+    let (_, block) = open();
+    let header = encode(block.header.as_ref().unwrap()).len();
+    assert!(header <= 512, "{header}");
+    let votes =
+        v1::Certificate { signers: vec![0xFF; 2].into(), signatures: vec![1; 9 * 64].into(), ..Default::default() };
+    assert!(header + 40 + encode(&votes).len() <= 1536);
 }
 
 #[test]
@@ -49,72 +70,125 @@ fn the_time_of_headers_never_runs_backwards() {
     let (mut state, mut one) = three();
     finalise(&mut state);
     one.take(&mut state, commit(1));
-    let (header, _) = state.next_header(&node(1), 5).unwrap();
-    assert_eq!(header.time_ms, NOW, "a clock behind the tip's is passed over");
-    let block = changed(&next_block(&state, 101, NOW).unwrap(), |header| header.time_ms = NOW - 1);
-    assert_eq!(checked(&state, &block), Err(BlockError::Time { height: 2, got_ms: NOW - 1, before_ms: NOW }));
+    let block = next_block(&state, 5).unwrap();
+    assert_eq!(block.header.as_ref().unwrap().time_ms, NOW, "a clock behind the tip's is passed over");
+    let early = changed(&state, &block, |header| header.time_ms = NOW - 1);
+    assert_eq!(refused(&state, &early), BlockError::Time { height: 2, got_ms: NOW - 1, before_ms: NOW });
+}
+
+#[test]
+fn a_validator_votes_only_for_a_time_near_its_own() {
+    let (mut state, mut one) = three();
+    let of = |state: &State, now| next_block(state, now).unwrap().header.unwrap();
+    let header = of(&state, NOW);
+    let away = u64::from(TIME_UNCERTAINTY_MS);
+    for now_ms in [NOW - away, NOW, NOW + away] {
+        assert_eq!(state.check_clock(&header, now_ms), Ok(()));
+    }
+    for now_ms in [NOW - away - 1, NOW + away + 1, 0, u64::MAX] {
+        let error = BlockError::Clock { height: 1, got_ms: NOW, now_ms };
+        assert_eq!(state.check_clock(&header, now_ms), Err(error));
+    }
+    finalise(&mut state);
+    one.take(&mut state, commit(1));
+    // A clock that stands still, or lies days behind, makes headers of the tip's time: no harm.
+    assert_eq!(state.check_clock(&of(&state, 0), NOW + 86_400_000), Ok(()));
 }
 
 #[test]
 fn a_header_that_does_not_follow_is_refused() {
     let (state, block) = open();
     let zeros = Digest([0; 32]);
+    let with = |change: &dyn Fn(&mut v1::Header)| refused(&state, &changed(&state, &block, change));
     let want = BlockError::OtherNetwork { got: GenesisId([0; 32]), want: state.genesis_id() };
-    assert_eq!(checked(&state, &changed(&block, |it| it.genesis = bytes([0; 32]))), Err(want));
-    let want = BlockError::Gap { have: 0, got: 2 };
-    assert_eq!(checked(&state, &changed(&block, |it| it.height = 2)), Err(want));
-    assert_eq!(checked(&state, &changed(&block, |it| it.height = 0)), Err(BlockError::Known { height: 0 }));
+    assert_eq!(with(&|it| it.genesis = bytes([0; 32])), want);
+    assert_eq!(with(&|it| it.height = 2), BlockError::Gap { have: 0, got: 2 });
+    assert_eq!(with(&|it| it.height = 0), BlockError::Known { height: 0 });
     let want = BlockError::Previous { height: 1, got: zeros, want: Digest(state.genesis_id().0) };
-    assert_eq!(checked(&state, &changed(&block, |it| it.previous = bytes([0; 32]))), Err(want));
+    assert_eq!(with(&|it| it.previous = bytes([0; 32])), want);
     let want = BlockError::Length { what: "the header's producer", got: 3 };
-    assert_eq!(checked(&state, &changed(&block, |it| it.producer = Bytes::from_static(&[0; 3]))), Err(want));
-    let absent = |what| Err(BlockError::Absent { what });
-    assert_eq!(checked(&state, &v1::Block { header: None, ..block.clone() }), absent("header"));
-    assert_eq!(checked(&state, &v1::Block { certificate: None, ..block.clone() }), absent("certificate"));
+    assert_eq!(with(&|it| it.producer = Bytes::from_static(&[0; 3])), want);
+    let stranger = ValidatorId(public(99));
+    assert_eq!(with(&|it| it.producer = bytes(public(99))), BlockError::Producer { producer: stranger });
+    assert_eq!(with(&|it| it.uncertainty_ms = 1), BlockError::Uncertainty { got_ms: 1 });
+    assert_eq!(with(&|it| it.era = 1), BlockError::Era { got: 1 });
+    let absent = |what| BlockError::Absent { what };
+    assert_eq!(refused(&state, &v1::Block { header: None, ..block.clone() }), absent("header"));
+    assert_eq!(refused(&state, &v1::Block { certificate: None, ..block.clone() }), absent("certificate"));
+    assert_eq!(refused(&state, &v1::Block { body: None, ..block.clone() }), absent("body"));
 }
 
 #[test]
 fn a_header_that_commits_to_something_else_is_refused() {
     let (state, block) = open();
-    let error = checked(&state, &changed(&block, |it| it.frontier_root = bytes([0; 32]))).unwrap_err();
-    assert!(matches!(error, BlockError::FrontierRoot { want: Digest([0, ..]), .. }), "{error}");
-    let error = checked(&state, &changed(&block, |it| it.state_root = bytes([0; 32]))).unwrap_err();
-    assert!(matches!(error, BlockError::StateRoot { got: Digest([0, ..]), .. }), "{error}");
+    type Field = fn(&mut v1::Header) -> &mut Bytes;
+    let fields: [(&str, Field); 6] = [
+        ("frontier", |it| &mut it.frontier_root),
+        ("state", |it| &mut it.state_root),
+        ("history", |it| &mut it.history_root),
+        ("validators", |it| &mut it.validators),
+        ("next validators", |it| &mut it.next_validators),
+        ("recovery policy", |it| &mut it.recovery),
+    ];
+    for (name, field) in fields {
+        let other = changed(&state, &block, |it| *field(it) = bytes([0; 32]));
+        let error = refused(&state, &other);
+        assert!(matches!(error, BlockError::Commits { what, got: Digest([0, ..]), .. } if what == name), "{error}");
+    }
 }
 
 #[test]
-fn a_certificate_of_another_header_or_none_is_refused() {
-    let (state, block) = open();
-    let mut other = block.clone();
-    other.certificate.as_mut().unwrap().header = bytes([0; 32]);
-    let want = digest(block.header.as_ref().unwrap());
-    assert_eq!(checked(&state, &other), Err(BlockError::OtherHeader { got: Digest([0; 32]), want }));
+fn the_next_validators_are_named_exactly_where_they_change() {
+    let (mut state, block) = open();
+    let named = block.body.clone().unwrap().next_validators.unwrap();
+    assert_eq!(named.validators.len(), 3);
+    let without = v1::Body { next_validators: None, ..block.body.clone().unwrap() };
+    let without = certified(state.validators(), block.header.clone().unwrap(), without);
+    assert_eq!(refused(&state, &without), BlockError::NextValidators { height: 1 });
+    finalise(&mut state);
+    Author::of(2).take(&mut state, commit(1));
+    let second = next_block(&state, NOW).unwrap();
+    let with = v1::Body { next_validators: Some(named), ..second.body.unwrap() };
+    let with = certified(state.validators(), second.header.unwrap(), with);
+    assert_eq!(refused(&state, &with), BlockError::NextValidators { height: 2 });
+}
+
+#[test]
+fn a_block_without_a_quorum_is_refused() {
+    let (mut state, block) = open();
     let mut empty = block;
-    empty.certificate.as_mut().unwrap().votes.clear();
-    assert_eq!(checked(&state, &empty), Err(BlockError::Certificate("one vote")));
+    empty.certificate =
+        Some(v1::Certificate { signers: vec![0].into(), signatures: Bytes::new(), ..empty.certificate.unwrap() });
+    let want = CertificateError::Votes { got: 0, want: 1, count: 1 };
+    assert_eq!(refused(&state, &empty), BlockError::Certificate(want));
+    finalise(&mut state);
+    Author::of(2).take(&mut state, commit(1));
+    let (header, body) = state.next_block(&state.validators().get(0).unwrap().key, NOW);
+    let founder = ValidatorSet::new(vec![*state.validators().of(&member(1)).unwrap()]).unwrap();
+    let alone = certified(&founder, header, body);
+    assert!(matches!(refused(&state, &alone), BlockError::Certificate(_)), "the founder alone decides nothing");
 }
 
 #[test]
 fn a_block_waits_for_the_entries_it_covers() {
     let (state, block) = open();
     let behind = super::super::fixture::state();
-    let want = BlockError::Missing { author: node(1), have: 0, need: 4 };
-    assert_eq!(checked(&behind, &block), Err(want));
-    let want = BlockError::Missing { author: node(1), have: 4, need: 5 };
-    assert_eq!(checked(&state, &covering(&block, |frontier| frontier[0].len = 5)), Err(want));
+    assert_eq!(refused(&behind, &block), BlockError::Missing { author: node(1), have: 0, need: 4 });
+    let more = covering(&state, &block, |frontier| frontier[0].len = 5);
+    assert_eq!(refused(&state, &more), BlockError::Missing { author: node(1), have: 4, need: 5 });
 }
 
 #[test]
 fn a_frontier_out_of_order_is_refused() {
     let (mut state, _) = open();
     Author::of(2).take(&mut state, commit(1));
-    let block = next_block(&state, 101, NOW).unwrap();
-    let at = |index| Err(BlockError::FrontierOrder { index });
-    assert_eq!(checked(&state, &covering(&block, |frontier| frontier.reverse())), at(1));
-    assert_eq!(checked(&state, &covering(&block, |frontier| frontier[1] = frontier[0].clone())), at(1));
-    assert_eq!(checked(&state, &covering(&block, |frontier| frontier[0].len = 0)), at(0));
-    let short = covering(&block, |frontier| frontier[0].author = Bytes::new());
-    assert_eq!(checked(&state, &short), Err(BlockError::Length { what: "an author of the frontier", got: 0 }));
+    let block = next_block(&state, NOW).unwrap();
+    let at = |index| BlockError::FrontierOrder { index };
+    let with = |change: &dyn Fn(&mut Vec<v1::Frontier>)| refused(&state, &covering(&state, &block, change));
+    assert_eq!(with(&|frontier| frontier.reverse()), at(1));
+    assert_eq!(with(&|frontier| frontier[1] = frontier[0].clone()), at(1));
+    let short = with(&|frontier| frontier[0].author = Bytes::new());
+    assert_eq!(short, BlockError::Length { what: "an author of the frontier", got: 0 });
 }
 
 #[test]
@@ -122,20 +196,20 @@ fn what_is_final_is_not_taken_back() {
     let (mut state, mut one) = three();
     finalise(&mut state);
     one.take(&mut state, commit(1));
-    let block = next_block(&state, 101, NOW).unwrap();
-    let less = covering(&block, |frontier| frontier[0].len = 3);
-    assert_eq!(checked(&state, &less), Err(BlockError::Shrinks { author: node(1), have: 4, got: 3 }));
-    let none = covering(&block, Vec::clear);
-    assert_eq!(checked(&state, &none), Err(BlockError::Shrinks { author: node(1), have: 4, got: 0 }));
+    let block = next_block(&state, NOW).unwrap();
+    for got in [0, 3, 4] {
+        let less = covering(&state, &block, |frontier| frontier[0].len = got);
+        assert_eq!(refused(&state, &less), BlockError::NotGrown { author: node(1), have: 4, got });
+    }
 }
 
 #[test]
-fn a_block_that_covers_another_entry_than_ours_is_refused() {
+fn a_block_that_covers_other_entries_than_ours_is_refused() {
     let (state, block) = open();
-    let have = state.log(&node(1)).unwrap().last;
-    let other = covering(&block, |frontier| frontier[0].last = bytes([8; 32]));
-    let want = BlockError::OtherEntry { author: node(1), sequence: 3, have, got: Digest([8; 32]) };
-    assert_eq!(checked(&state, &other), Err(want));
+    let have = state.entries(&node(1)).unwrap().root_at(4).unwrap();
+    let other = covering(&state, &block, |frontier| frontier[0].root = bytes([8; 32]));
+    let want = BlockError::OtherLog { author: node(1), len: 4, have, got: Digest([8; 32]) };
+    assert_eq!(refused(&state, &other), want);
 }
 
 #[test]
@@ -144,33 +218,38 @@ fn a_closed_log_is_covered_no_further() {
     let mut two = Author::of(2);
     two.take(&mut state, commit(1));
     one.take(&mut state, retire(2, 2));
-    let block = next_block(&state, 101, NOW).unwrap();
+    let block = next_block(&state, NOW).unwrap();
     two.take(&mut state, commit(2)); // arrives here before the block does
-    let accepted = checked(&state, &block).unwrap();
+    let accepted = state.check_block(&block).unwrap();
     state.apply_block(accepted);
     one.take(&mut state, commit(3));
-    let block = next_block(&state, 101, NOW).unwrap();
-    assert!(checked(&state, &block).is_ok());
-    let more = covering(&block, |frontier| {
-        frontier.iter_mut().find(|log| log.author == node(2).0.as_slice()).unwrap().len = 2;
+    let block = next_block(&state, NOW).unwrap();
+    assert!(state.check_block(&block).is_ok());
+    let root = state.entries(&node(2)).unwrap().root_at(2).unwrap();
+    let more = covering(&state, &block, |frontier| {
+        frontier.push(crate::log::frontier(&node(2), 2, &root));
+        frontier.sort_by(|a, b| a.author.cmp(&b.author));
     });
-    assert_eq!(checked(&state, &more), Err(BlockError::Closed { author: node(2), len: 1, got: 2 }));
+    assert_eq!(refused(&state, &more), BlockError::Closed { author: node(2), len: 1, got: 2 });
 }
 
 #[test]
 fn a_second_certified_block_at_the_tip_is_reported_as_a_fork() {
-    let (mut state, mut one) = three();
+    let (mut state, _) = three();
+    let before = state.validators().clone();
     let block = finalise(&mut state);
-    let other = changed(&block, |header| header.time_ms += 1);
-    let (have, got) = (digest(block.header.as_ref().unwrap()), digest(other.header.as_ref().unwrap()));
-    assert_eq!(checked(&state, &block), Err(BlockError::Known { height: 1 }));
-    assert_eq!(checked(&state, &other), Err(BlockError::Forked { height: 1, have, got }));
-    let mut forged = other;
-    forged.certificate.as_mut().unwrap().votes.clear();
-    assert_eq!(checked(&state, &forged), Err(BlockError::Certificate("one vote")));
-    one.take(&mut state, commit(1));
-    finalise(&mut state);
-    assert_eq!(checked(&state, &block), Err(BlockError::Known { height: 1 }));
+    let mut header = block.header.clone().unwrap();
+    header.time_ms += 1;
+    let other = certified(&before, header.clone(), v1::Body::default());
+    let (have, got) = (digest(block.header.as_ref().unwrap()), digest(&header));
+    assert_eq!(refused(&state, &block), BlockError::Known { height: 1 });
+    let forked = |block: &v1::Block| {
+        state.check_fork(block.header.as_ref().unwrap(), block.certificate.as_ref().unwrap(), &before)
+    };
+    assert_eq!(forked(&block), Ok(()));
+    assert_eq!(forked(&other), Err(BlockError::Forked { height: 1, have, got }));
+    let forged = v1::Block { certificate: block.certificate, ..other };
+    assert_eq!(forked(&forged), Ok(()), "what is not certified forks nothing");
 }
 
 #[test]
@@ -181,7 +260,7 @@ fn no_bit_of_a_block_can_change() {
         let mut flipped = whole.clone();
         flipped[index] ^= 1 << (index % 8);
         if let Ok(block) = decode::<v1::Block>(&flipped) {
-            assert!(checked(&state, &block).is_err(), "block with byte {index} changed");
+            assert!(state.check_block(&block).is_err(), "block with byte {index} changed");
         }
     }
 }

@@ -1,7 +1,7 @@
 use bithealth_proto::{Limited, decode};
 
 use super::*;
-use crate::fixture::{NOW, admit, by, bytes, certificate, genesis, invited, public, record};
+use crate::fixture::{NOW, admit, by, bytes, genesis, invited, node_certificate_of, public, record};
 use bithealth_proto::v1::entry::Operation;
 
 fn admission_of_two() -> v1::Admission {
@@ -29,7 +29,7 @@ fn no_bit_can_change<M: Limited>(message: &M, valid: impl Fn(&M) -> bool) {
 #[test]
 fn what_was_signed_is_valid() {
     assert_eq!(verify_member(&record(2, "two")), Ok(MemberId(public(2))));
-    assert_eq!(verify_node(&certificate(2)), Ok((NodeId(public(102)), MemberId(public(2)))));
+    assert_eq!(verify_node(&node_certificate_of(2)), Ok((NodeId(public(102)), MemberId(public(2)))));
     assert_eq!(verify_invite(&invited(1, 50), &genesis().id()), Ok((MemberId(public(1)), public(50))));
     assert_eq!(checks(&admission_of_two()), Ok((MemberId(public(1)), public(50), MemberId(public(2)))));
     let retired = retire_node(&NodeId(public(102)), &MemberId(public(2)), NOW, by(2));
@@ -39,7 +39,7 @@ fn what_was_signed_is_valid() {
 #[test]
 fn no_bit_of_what_was_signed_can_change() {
     no_bit_can_change(&record(2, "two"), |record| verify_member(record).is_ok());
-    no_bit_can_change(&certificate(2), |certificate| verify_node(certificate).is_ok());
+    no_bit_can_change(&node_certificate_of(2), |certificate| verify_node(certificate).is_ok());
     no_bit_can_change(&admission_of_two(), |admission| checks(admission).is_ok());
 }
 
@@ -55,7 +55,7 @@ fn a_retirement_cannot_be_turned_on_another_node() {
 
 #[test]
 fn one_message_is_never_taken_for_another() {
-    let certificate = certificate(2);
+    let certificate = node_certificate_of(2);
     let message =
         [MEMBER_LABEL, &encode(&v1::NodeCertificate { signature: Bytes::new(), ..certificate.clone() })].concat();
     let signature = Bytes::copy_from_slice(&by(2)(&message));
@@ -72,7 +72,7 @@ fn bounds_hold_at_the_limit_and_one_past_it() {
         assert_eq!(verify_member(&record(2, &name)), Err(want));
     }
     let region = |len: usize| {
-        let unsigned = v1::NodeCertificate { region: "r".repeat(len), ..certificate(2) };
+        let unsigned = v1::NodeCertificate { region: "r".repeat(len), ..node_certificate_of(2) };
         verify_node(&node_certificate(v1::NodeCertificate { signature: Bytes::new(), ..unsigned }, by(2)))
     };
     assert!(region(REGION_LEN_MAX).is_ok());

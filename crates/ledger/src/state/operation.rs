@@ -33,6 +33,7 @@ impl State {
             }
             Operation::PlaceShard(place) => self.check_place(author, place),
             Operation::RetirePack(retire) => self.check_retire(author, retire),
+            Operation::Notarise(notarise) => id("the commitment", &notarise.commitment).map(drop),
         }
     }
 
@@ -119,7 +120,7 @@ impl State {
             }
             Operation::CommitPack(commit) => {
                 let (id, salt) = check_commit(&commit).expect("check saw it");
-                self.logs.entry(author).or_default().open_packs.push((sequence.0, id));
+                self.logs.entry(author).or_default().committed(sequence.0, id);
                 let (places, retired_into, height) = (BTreeMap::new(), None, None);
                 let time_ms = entry.time_ms;
                 self.packs.commit(Pack { id, author, sequence, time_ms, commit, places, retired_into, height }, salt);
@@ -136,6 +137,7 @@ impl State {
                 self.packs.retire(&pack, &author, into);
                 Applied::PackRetired { pack, replaced_by: into }
             }
+            Operation::Notarise(_) => Applied::Notarised,
         }
     }
 }

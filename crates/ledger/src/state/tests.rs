@@ -1,4 +1,5 @@
-use bithealth_types::ShardIndex;
+use bithealth_types::{ShardIndex, ValidatorId};
+use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
@@ -22,8 +23,11 @@ fn a_false_genesis_is_refused() {
     let refused = |genesis| State::from_genesis(genesis).unwrap_err();
     let absent = |what| GenesisError::Membership(MembershipError::Absent { what });
     assert_eq!(refused(v1::Genesis { founder: None, ..genesis() }), absent("the founder's record"));
+    let mute = v1::NodeCertificate { validator: Bytes::new(), ..node_certificate_of(1) };
+    let mute = v1::Genesis { founder_node: Some(crate::node_certificate(mute, by(1))), ..genesis() };
+    assert_eq!(refused(mute), GenesisError::NoValidator);
     assert_eq!(refused(v1::Genesis { founder_node: None, ..genesis() }), absent("the certificate of the first node"));
-    let other = v1::Genesis { founder_node: Some(certificate(2)), ..genesis() };
+    let other = v1::Genesis { founder_node: Some(node_certificate_of(2)), ..genesis() };
     assert_eq!(refused(other), GenesisError::OtherMember { got: member(2), want: member(1) });
     let salt = v1::Genesis { salt: Bytes::new(), ..genesis() };
     let want = MembershipError::Length { what: "the genesis' salt", got: 0, want: 32 };
@@ -53,7 +57,7 @@ fn entries_make_members_nodes_and_packs() {
     assert!(state.node(&node(3)).unwrap().retired);
     let log = state.log(&node(2)).unwrap();
     assert_eq!((log.len, log.final_len, log.frozen), (4, 0, false));
-    assert_eq!(state.frontier().len(), 2);
+    assert_eq!(state.open_frontier().len(), 2);
 }
 
 #[test]
@@ -305,6 +309,63 @@ fn of_two_organisations_of_one_name_the_first_final_one_is_a_member() {
 }
 
 #[test]
+fn each_member_votes_with_the_key_of_its_latest_node_from_the_next_height_on() {
+    let (mut state, mut one) = three();
+    let keys = |state: &State| state.validators().iter().map(|it| (it.member, it.key)).collect::<BTreeMap<_, _>>();
+    let key = |seed| bithealth_types::ValidatorId(public(seed));
+    assert_eq!(keys(&state), BTreeMap::from([(member(1), key(151))]), "the founder alone decides the first block");
+    finalise(&mut state);
+    assert_eq!(keys(&state).len(), 3);
+    // A restored node brings another key, and the old one is gone with the block that covers it.
+    let mut restored = certificate_of(2, 99, 2 << 30);
+    restored.validator = bytes(public(90));
+    one.take(&mut state, Operation::AddNode(crate::node_certificate(restored, by(2))));
+    assert_eq!(keys(&state)[&member(2)], key(152));
+    finalise(&mut state);
+    assert_eq!(keys(&state)[&member(2)], key(90));
+    // A retired node does not vote; a key that two organisations claim is the first one's.
+    one.take(&mut state, retire(3, 3));
+    let mut thief = certificate_of(1, 98, 3 << 30);
+    thief.validator = bytes(public(90));
+    one.take(&mut state, Operation::AddNode(crate::node_certificate(thief, by(1))));
+    let voters = [(ValidatorId(public(151)), 151), (ValidatorId(public(90)), 90), (ValidatorId(public(153)), 153)];
+    let (header, body) = state.next_block(&voters[0].0, NOW);
+    let digest = bithealth_proto::digest(&header);
+    let message = crate::vote_message(&state.genesis_id(), Height(3), 0, v1::VoteKind::Precommit, Some(&digest));
+    let votes: Vec<_> = voters.iter().map(|(key, seed)| (*key, by(*seed)(&message))).collect();
+    let certificate = crate::certificate(&digest, 0, state.validators(), &votes);
+    let block = v1::Block { header: Some(header), certificate: Some(certificate), body: Some(body) };
+    let checked = state.check_block(&block).unwrap();
+    state.apply_block(checked);
+    assert_eq!(keys(&state), BTreeMap::from([(member(2), key(90))]));
+}
+
+#[test]
+fn what_is_final_takes_no_memory_and_is_compared_by_the_store() {
+    let (mut state, mut one) = three();
+    let signed = one.write(commit(1));
+    apply(&mut state, &signed);
+    assert_eq!(state.check(&signed), Err(EntryError::Known { author: node(1), sequence: 4 }));
+    let root = state.entries(&node(1)).unwrap().root_at(5).unwrap();
+    finalise(&mut state);
+    assert_eq!(state.check(&signed), Err(EntryError::Final { author: node(1), sequence: 4 }));
+    assert_eq!(state.log(&node(1)).unwrap().final_root, root);
+    assert_eq!(state.entries(&node(1)).unwrap().root_at(4), None, "what lies before is folded together");
+}
+
+#[test]
+fn what_a_liar_wrote_is_covered_no_further() {
+    let (mut state, _) = three();
+    finalise(&mut state);
+    let (first, other) = (Author::of(2).write(commit(1)), Author::of(2).write(commit(2)));
+    apply(&mut state, &first);
+    assert!(state.is_open());
+    state.freeze(Equivocation::new(first, other).unwrap());
+    assert!(!state.is_open());
+    assert_eq!(state.open_frontier(), []);
+}
+
+#[test]
 fn an_invite_brings_in_one_organisation() {
     let (mut state, _) = three();
     Author::of(2).take(&mut state, admit(1, 60, 4, "four"));
@@ -364,7 +425,7 @@ fn a_retired_log_ends_where_the_block_that_covers_the_retirement_ends_it() {
     two.take(&mut state, commit(2)); // written before it heard of it, for all anybody knows
     finalise(&mut state);
     two.take(&mut state, commit(3));
-    assert_eq!(state.next_header(&node(1), NOW), None, "taken, but there is nothing to cover");
+    assert!(!state.is_open(), "taken, but there is nothing to cover");
     one.take(&mut state, commit(4));
     finalise(&mut state);
     let log = state.log(&node(2)).unwrap();
@@ -433,14 +494,14 @@ fn run(picks: &[u8], blocks: &mut Vec<v1::Block>, makes: bool) -> State {
             next[log] += 1;
             fruitless = 0;
         } else if makes {
-            blocks.extend(next_block(&state, 101, NOW));
+            blocks.extend(next_block(&state, NOW));
             if let Some(block) = blocks.get(state.height().0 as usize) {
-                let checked = state.check_block(block, rule).unwrap();
+                let checked = state.check_block(block).unwrap();
                 state.apply_block(checked);
                 fruitless = 0;
             }
         } else if let Some(block) = blocks.get(state.height().0 as usize) {
-            match state.check_block(block, rule) {
+            match state.check_block(block) {
                 Ok(checked) => drop(state.apply_block(checked)),
                 Err(BlockError::Missing { .. }) => continue,
                 Err(error) => panic!("{error}"),

@@ -141,7 +141,11 @@ async fn a_stranger_hears_nothing_until_both_have_admitted_each_other() {
 #[tokio::test]
 async fn the_longest_messages_pass_and_longer_ones_are_refused() {
     let [alice, mut bob] = line().await;
-    for (topic, max) in [(Topic::Entries, 64 << 10), (Topic::Headers, v1::Block::LEN_MAX)] {
+    for (topic, max) in [
+        (Topic::Entries, 64 << 10),
+        (Topic::Headers, v1::Block::LEN_MAX),
+        (Topic::Consensus, v1::ConsensusMessage::LEN_MAX),
+    ] {
         let longest = Bytes::from(vec![1; max]);
         alice.publish(topic, longest.clone()).await;
         assert_eq!(bob.hears().await, (topic, longest));

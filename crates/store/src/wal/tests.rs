@@ -1,208 +1,233 @@
-use std::env;
+//! What a log does on a disk in memory, and small constructors for all tests.
 
+mod damage;
+mod faults;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::frame::Next;
 use super::*;
-use crate::{Faults, FaultyDisk};
+use crate::disk::read_exact;
+use crate::{Faults, FaultyDisk, OsDisk};
 
-fn open(disk: &FaultyDisk) -> Result<(Wal, Recovered), WalError> {
-    Wal::open(Arc::new(disk.clone()), Path::new("consensus"))
+pub(super) const DIR: &str = "/node";
+pub(super) const LOG: &str = "/node/wal";
+pub(super) const SAFETY: &str = "/node/safety";
+
+pub(super) fn try_open(disk: &FaultyDisk) -> Result<(Wal, Recovered), WalError> {
+    Wal::open(Arc::new(disk.clone()), Path::new(DIR))
 }
 
-fn frames(texts: &[&'static str]) -> Vec<Bytes> {
-    texts.iter().map(|text| Bytes::from_static(text.as_bytes())).collect()
+pub(super) fn open(disk: &FaultyDisk) -> (Wal, Recovered) {
+    try_open(disk).unwrap()
 }
 
-fn path(name: &str) -> PathBuf {
-    Path::new("consensus").join(name)
-}
-
-/// A log of height 7 with two frames and a safety state.
-fn written() -> FaultyDisk {
-    let disk = FaultyDisk::new(1);
-    let (mut wal, found) = open(&disk).unwrap();
-    assert_eq!(found, Recovered::default());
-    wal.start(7).unwrap();
-    wal.append(&frames(&["a", "bc"]), Some(b"signed")).unwrap();
-    disk
-}
-
-#[test]
-fn what_was_appended_is_there_again() {
-    let disk = written().crash();
-    let (mut wal, found) = open(&disk).unwrap();
-    let safety = Some(Bytes::from_static(b"signed"));
-    assert_eq!(found, Recovered { height: 7, frames: frames(&["a", "bc"]), safety: safety.clone(), torn: 0 });
-    wal.append(&frames(&["d"]), None).unwrap();
-    let (mut wal, found) = open(&disk.crash()).unwrap();
-    assert_eq!(found.frames, frames(&["a", "bc", "d"]));
-    wal.start(8).unwrap();
-    assert_eq!(wal.height(), 8);
-}
-
-#[test]
-fn a_new_height_has_no_frames_and_what_was_signed_last() {
-    let disk = written();
-    open(&disk).unwrap().0.start(8).unwrap();
-    let (_, found) = open(&disk.crash()).unwrap();
-    let safety = Some(Bytes::from_static(b"signed"));
-    assert_eq!(found, Recovered { height: 8, frames: vec![], safety, torn: 0 });
-}
-
-#[test]
-fn a_damaged_frame_ends_the_log_and_what_follows_is_written_over() {
-    let disk = written();
-    disk.flip(&path(WAL), (HEAD_LEN as u64 + 9 + 8) * 8); // in "bc"
-    let (mut wal, found) = open(&disk).unwrap();
-    assert_eq!((found.frames, found.torn), (frames(&["a"]), 10));
-    wal.append(&frames(&["new"]), None).unwrap();
-    assert_eq!(open(&disk.crash()).unwrap().1.frames, frames(&["a", "new"]));
-}
-
-#[test]
-fn one_damaged_safety_copy_is_no_loss_and_both_are_said() {
-    for name in SAFETY {
-        let disk = written();
-        disk.flip(&path(name), 8 * 25);
-        assert_eq!(open(&disk).unwrap().1.safety, Some(Bytes::from_static(b"signed")));
-        let other = SAFETY.into_iter().find(|it| *it != name).unwrap();
-        disk.flip(&path(other), 8 * 25);
-        assert!(open(&disk).is_ok(), "the damaged copy was written again");
-    }
-    let disk = written();
-    SAFETY.iter().for_each(|name| disk.flip(&path(name), 8 * 25));
-    assert!(matches!(open(&disk), Err(WalError::SafetyLost { .. })));
-}
-
-#[test]
-fn frames_and_safety_states_hold_at_their_limits_and_not_one_past_them() {
-    let disk = written();
-    let (mut wal, _) = open(&disk).unwrap();
-    let of = |len: usize| [Bytes::from(vec![1; len])];
-    wal.append(&of(FRAME_LEN_MAX), Some(&[2; SAFETY_LEN_MAX])).unwrap();
-    let long = |result: Result<(), WalError>| matches!(result, Err(WalError::TooLong { .. }));
-    assert!(long(wal.append(&of(FRAME_LEN_MAX + 1), None)));
-    assert!(long(wal.append(&[], Some(&[2; SAFETY_LEN_MAX + 1]))));
-    let rest = WAL_LEN_MAX - wal.len;
-    let whole = rest / (FRAME_LEN_MAX + FRAME_HEAD_LEN) as u64;
-    let many = vec![of(FRAME_LEN_MAX)[0].clone(); whole as usize + 1];
-    assert!(long(wal.append(&many, None)));
-    wal.append(&frames(&["still"]), None).unwrap();
-}
-
-#[test]
-fn after_a_failed_write_or_sync_nothing_is_taken_until_it_is_opened_again() {
-    for faults in [Faults { sync_error: 1000, ..NONE }, Faults { write_error: 1000, ..NONE }] {
-        let disk = written();
-        let (mut wal, _) = open(&disk).unwrap();
-        disk.set_faults(faults);
-        assert!(matches!(wal.append(&frames(&["d"]), None), Err(WalError::Io { .. })));
-        disk.set_faults(NONE);
-        assert!(matches!(wal.append(&frames(&["e"]), None), Err(WalError::Broken { .. })));
-        assert!(matches!(wal.start(8), Err(WalError::Broken { .. })));
-        let (mut wal, _) = open(&disk).unwrap();
-        wal.append(&frames(&["e"]), None).unwrap();
+/// What a log gives that needed no repair.
+pub(super) fn recovered(height: u64, frames: &[&'static [u8]], safety: Option<&'static [u8]>) -> Recovered {
+    Recovered {
+        height: Height(height),
+        frames: frames.iter().copied().map(Bytes::from_static).collect(),
+        safety: safety.map(Bytes::from_static),
+        cut_at: None,
+        repaired: None,
     }
 }
 
-const NONE: Faults =
-    Faults { write_error: 0, short_write: 0, sync_error: 0, sync_error_forgets: 0, read_error: 0, truncate_error: 0 };
+const SYNCS_FAIL: Faults = Faults {
+    sync_error: 1000,
+    sync_error_forgets: 0,
+    write_error: 0,
+    short_write: 0,
+    read_error: 0,
+    truncate_error: 0,
+};
 
-/// Lives of a log on a failing disk: what was acknowledged is there, frames of one height never show up at another, and
-/// it always opens.
-fn runs(faults: Faults, capacity: u64) {
-    let number = |name: &str, default: u64| env::var(name).map_or(default, |text| text.parse().expect("a number"));
-    let first = number("BITHEALTH_SEED", 0);
-    let mut acknowledged = 0;
-    for seed in first..first + number("BITHEALTH_SEEDS", 200) {
-        let mut random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-        let mut draw = |bound: u64| {
-            random ^= random << 13;
-            random ^= random >> 7;
-            random ^= random << 17;
-            random % bound
-        };
-        let mut disk = FaultyDisk::new(seed);
-        // What must be there, and what may be there besides.
-        let (mut height, mut kept, mut signed) = (0, Vec::<Bytes>::new(), Vec::<Bytes>::new());
-        let (mut heights, mut open_frames) = (vec![0], Vec::<Bytes>::new());
-        for _ in 0..6 {
-            disk.set_faults(NONE);
-            disk.set_capacity(u64::MAX); // a node keeps a reserve for this
-            let (mut wal, found) = open(&disk).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
-            disk.set_capacity(capacity);
-            assert!(heights.contains(&found.height), "seed {seed}");
-            if found.height == height {
-                assert_eq!(found.frames[..kept.len()], kept, "seed {seed}");
-                let more = &found.frames[kept.len()..];
-                assert_eq!(*more, open_frames[..more.len()], "seed {seed}");
-            } else {
-                assert!(found.frames.is_empty(), "seed {seed}: frames of another height");
-            }
-            match (&found.safety, signed.first()) {
-                (None, certain) => assert_eq!(certain.map(Bytes::len).unwrap_or(0), 0, "seed {seed}: lost"),
-                (Some(safety), _) => assert!(signed.contains(safety), "seed {seed}: {safety:?} of {signed:?}"),
-            }
-            (height, kept, heights, open_frames) = (found.height, found.frames, vec![found.height], vec![]);
-            signed = vec![found.safety.unwrap_or_default()];
-            disk.set_faults(faults);
-            for step in 0..20_u64 {
-                if draw(6) == 0 {
-                    heights.push(height + 1);
-                    if wal.start(height + 1).is_ok() {
-                        (height, heights) = (height + 1, vec![height + 1]);
-                        (kept, open_frames) = (vec![], vec![]);
-                    }
-                    continue;
-                }
-                let frame = Bytes::from(format!("{seed} {height} {step} {}", "x".repeat(draw(900) as usize)));
-                let safety = (draw(2) == 0).then(|| Bytes::from(format!("signed {height} {step}")));
-                open_frames.push(frame.clone());
-                signed.extend(safety.clone());
-                match wal.append(&[frame], safety.as_deref()) {
-                    Ok(()) => {
-                        kept.append(&mut open_frames);
-                        signed = safety.map_or(signed, |safety| vec![safety]);
-                        acknowledged += 1;
-                    }
-                    Err(WalError::Broken { .. }) => {
-                        open_frames.pop();
-                        break;
-                    }
-                    Err(_) => break,
-                }
-            }
-            disk = if draw(3) == 0 { disk.kill() } else { disk.crash() };
-        }
+#[test]
+fn a_new_log_is_empty_and_has_no_safety_state() {
+    let disk = FaultyDisk::new(0);
+    assert_eq!(open(&disk).1, recovered(0, &[], None));
+    assert_eq!(open(&disk.crash()).1, recovered(0, &[], None), "nor has it after a crash");
+}
+
+#[test]
+fn a_log_opened_again_gives_back_frames_in_order_and_the_newest_safety_state() {
+    let disk = FaultyDisk::new(0);
+    let (mut wal, _) = open(&disk);
+    wal.start(Height(7)).unwrap();
+    wal.append(&[b"proposal", b""], Some(b"first")).unwrap();
+    wal.append(&[b"vote"], None).unwrap();
+    wal.append(&[], Some(b"second")).unwrap();
+    wal.append(&[], None).unwrap();
+    let (mut wal, found) = open(&disk.crash());
+    assert_eq!(found, recovered(7, &[b"proposal", b"", b"vote"], Some(b"second")));
+    wal.append(&[b"more"], Some(b"")).unwrap();
+    let (_, found) = open(&disk.crash().crash());
+    assert_eq!(found, recovered(7, &[b"proposal", b"", b"vote", b"more"], Some(b"")));
+}
+
+#[test]
+fn a_new_height_drops_the_frames_before_and_keeps_the_safety_state() {
+    let disk = FaultyDisk::new(0);
+    let (mut wal, _) = open(&disk);
+    wal.start(Height(1)).unwrap();
+    wal.append(&[b"a", b"b", b"c"], Some(b"signed")).unwrap();
+    wal.start(Height(2)).unwrap();
+    assert_eq!(open(&disk.kill()).1, recovered(2, &[], Some(b"signed")));
+    let (mut wal, _) = open(&disk.kill());
+    wal.append(&[b"a"], None).unwrap();
+    let (_, found) = open(&disk.kill());
+    assert_eq!(found, recovered(2, &[b"a"], Some(b"signed")), "b and c stand behind it, of another height");
+}
+
+#[test]
+fn a_torn_tail_is_cut_and_told_and_never_comes_back() {
+    let disk = FaultyDisk::new(0);
+    let (mut wal, _) = open(&disk);
+    wal.append(&[b"kept"], None).unwrap();
+    let end = wal.tail.at;
+    wal.append(&[b"torn", b"behind it"], None).unwrap();
+    disk.flip(Path::new(LOG), 8 * end);
+    let (mut wal, found) = open(&disk);
+    assert_eq!(found, Recovered { cut_at: Some(end), ..recovered(0, &[b"kept"], None) });
+    assert_eq!(open(&disk).1, recovered(0, &[b"kept"], None), "once cut, it is whole");
+    wal.append(&[b"next"], None).unwrap();
+    assert_eq!(open(&disk).1, recovered(0, &[b"kept", b"next"], None));
+}
+
+#[test]
+fn what_stood_behind_a_torn_frame_does_not_follow_another_frame_of_its_length() {
+    let (wal, _) = open(&FaultyDisk::new(0));
+    let (mut tail, file) = (wal.tail, &*wal.log.file);
+    tail.write(file, &[&b"torn"[..], b"stale"]).unwrap();
+    let stale_at = tail.at + (HEAD_LEN + 4) as u64;
+    let stale = read_exact(file, stale_at, HEAD_LEN + 5).unwrap();
+    tail.write(file, &[b"next"]).unwrap();
+    file.write_at(&[&stale], stale_at).unwrap(); // as if the end behind the new frame was not written
+    assert!(matches!(tail.next(file).unwrap(), Next::Frame(frame) if frame[..] == b"next"[..]));
+    assert_eq!(tail.at, stale_at);
+    assert!(matches!(tail.next(file).unwrap(), Next::Unsound));
+}
+
+#[test]
+fn limits_hold_at_the_bound_and_not_one_past_it() {
+    let disk = FaultyDisk::new(0);
+    let (mut wal, _) = open(&disk);
+    wal.start(Height(7)).unwrap();
+    let bytes = vec![7; FRAME_LEN_MAX + 1];
+    let (frame, safety) = (&bytes[1..], &bytes[..SAFETY_LEN_MAX]);
+    let one_past = wal.append(&[&bytes], None);
+    assert!(matches!(one_past, Err(WalError::FrameLength { got }) if got == FRAME_LEN_MAX + 1));
+    let one_past = wal.append(&[], Some(&bytes[..=SAFETY_LEN_MAX]));
+    assert!(matches!(one_past, Err(WalError::SafetyLength { got }) if got == SAFETY_LEN_MAX + 1));
+    wal.append(&[frame], Some(safety)).unwrap();
+    wal.append(&[frame; 30], None).unwrap();
+    let len = 31 * (HEAD_LEN + FRAME_LEN_MAX) as u64;
+    let last = (WAL_LEN_MAX - len) as usize - HEAD_LEN;
+    let one_past = wal.append(&[&bytes[..=last]], None);
+    let more = WAL_LEN_MAX - len + 1;
+    assert!(
+        matches!(one_past, Err(WalError::LogLength { height: Height(7), len: l, more: m }) if (l, m) == (len, more))
+    );
+    wal.append(&[&bytes[..last]], None).unwrap();
+    assert!(matches!(wal.append(&[b""], None), Err(WalError::LogLength { .. })));
+    let (mut wal, found) = open(&disk.crash());
+    assert_eq!((found.frames.len(), found.cut_at), (32, None));
+    assert_eq!(found.safety.as_deref(), Some(safety));
+    wal.start(Height(8)).unwrap();
+    wal.append(&[b"there is room again"], None).unwrap();
+}
+
+#[test]
+fn after_a_failed_sync_everything_is_refused_until_the_log_is_opened_again() {
+    for seed in 0..50 {
+        let disk = FaultyDisk::new(seed);
+        let (mut wal, _) = open(&disk);
+        wal.append(&[b"kept"], Some(b"kept")).unwrap();
+        disk.set_faults(SYNCS_FAIL);
+        assert!(
+            matches!(wal.append(&[b"more"], Some(b"more")), Err(WalError::Io { path, .. }) if path == Path::new(LOG))
+        );
+        disk.set_faults(Faults::default());
+        assert!(matches!(wal.append(&[], None), Err(WalError::Broken { path }) if path == Path::new(LOG)));
+        assert!(matches!(wal.start(Height(1)), Err(WalError::Broken { .. })));
+        let (_, found) = open(&disk);
+        assert_eq!(found.frames, [&b"kept"[..], b"more"], "what is in memory still is made durable");
+        assert_eq!(open(&disk.crash()).1.frames, found.frames, "seed {seed}");
+        assert_eq!(found.safety.as_deref(), Some(&b"more"[..]));
     }
-    assert!(acknowledged > 100, "the faults leave some appends to succeed");
 }
 
 #[test]
-fn nothing_acknowledged_is_lost_when_the_power_goes() {
-    runs(NONE, u64::MAX);
-}
-
-#[test]
-fn nothing_acknowledged_is_lost_when_writes_or_syncs_fail() {
-    runs(Faults { write_error: 40, short_write: 40, ..NONE }, u64::MAX);
-    runs(Faults { sync_error: 60, sync_error_forgets: 500, ..NONE }, u64::MAX);
-}
-
-#[test]
-fn nothing_acknowledged_is_lost_when_the_disk_is_full() {
-    runs(NONE, 6 << 10);
-}
-
-#[test]
-fn a_flipped_bit_is_never_read_as_a_frame_or_a_safety_state() {
-    let whole = open(&written()).unwrap().1;
-    for name in [WAL, SAFETY[0], SAFETY[1]] {
-        let bits = written().paths().iter().find(|(it, _)| *it == path(name)).unwrap().1 * 8;
-        for bit in 0..bits {
-            let disk = written();
-            disk.flip(&path(name), bit);
-            let found = open(&disk).unwrap_or_else(|error| panic!("{name}, bit {bit}: {error}")).1;
-            assert_eq!(found.safety, whole.safety, "{name}, bit {bit}");
-            assert_eq!(found.frames, whole.frames[..found.frames.len()], "{name}, bit {bit}");
-        }
+fn a_start_whose_sync_fails_breaks_the_log_and_leaves_either_height() {
+    for seed in 0..50 {
+        let disk = FaultyDisk::new(seed);
+        let (mut wal, _) = open(&disk);
+        wal.append(&[b"old"], Some(b"signed")).unwrap();
+        disk.set_faults(SYNCS_FAIL);
+        assert!(matches!(wal.start(Height(1)), Err(WalError::Io { path, .. }) if path == Path::new(LOG)));
+        disk.set_faults(Faults::default());
+        assert!(matches!(wal.append(&[], None), Err(WalError::Broken { .. })));
+        let (_, mut found) = open(&disk.crash());
+        (found.repaired, found.cut_at) = (None, None);
+        let old = recovered(0, &[b"old"], Some(b"signed"));
+        assert!(found == old || found == recovered(1, &[], Some(b"signed")), "seed {seed}: {found:?}");
     }
+}
+
+#[test]
+fn on_a_full_disk_frames_are_refused_and_what_needs_no_room_goes_on() {
+    let disk = FaultyDisk::new(0);
+    let (mut wal, _) = open(&disk);
+    wal.append(&[&[1; 5000]], Some(b"first")).unwrap();
+    disk.set_capacity(disk.used());
+    assert!(
+        matches!(wal.append(&[&[2; 5000]], Some(b"lost")), Err(WalError::Full { path, .. }) if path == Path::new(LOG))
+    );
+    wal.append(&[], Some(b"second")).unwrap();
+    let (mut wal, found) = open(&disk.crash());
+    assert_eq!((found.frames.len(), found.safety.as_deref()), (1, Some(&b"second"[..])));
+    wal.start(Height(1)).unwrap();
+    wal.append(&[&[3; 5000]], Some(&[3; SAFETY_LEN_MAX])).unwrap();
+    disk.set_capacity(u64::MAX);
+    let disk = disk.crash();
+    open(&disk).0.append(&[&[4; 5000]], None).unwrap();
+    assert_eq!(open(&disk).1.frames, [&[3; 5000][..], &[4; 5000]]);
+}
+
+#[test]
+fn a_log_that_finds_no_room_at_all_says_so() {
+    let disk = FaultyDisk::new(0);
+    disk.set_capacity(100 << 10);
+    let error = try_open(&disk).err().unwrap();
+    assert!(matches!(&error, WalError::Full { path, .. } if path == Path::new(SAFETY)), "{error}");
+    disk.set_capacity(u64::MAX);
+    assert_eq!(open(&disk.crash()).1.frames, [&b""[..]; 0]);
+}
+
+#[test]
+fn a_log_whose_creation_took_several_attempts_is_there_after_a_crash() {
+    for seed in 0..100 {
+        let disk = FaultyDisk::new(seed);
+        disk.set_faults(Faults { sync_error: 300, ..SYNCS_FAIL });
+        let (mut wal, _) = (0..1000).find_map(|_| try_open(&disk).ok()).expect("not all syncs fail");
+        disk.set_faults(Faults::default());
+        wal.append(&[b"kept"], Some(b"signed")).unwrap();
+        assert_eq!(open(&disk.crash()).1, recovered(0, &[b"kept"], Some(b"signed")), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_log_on_a_real_disk_is_read_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().join("node");
+    let (mut wal, found) = Wal::open(Arc::new(OsDisk), &place).unwrap();
+    assert_eq!(found, recovered(0, &[], None));
+    wal.start(Height(3)).unwrap();
+    wal.append(&[&[5; 1 << 20]], Some(b"signed")).unwrap();
+    wal.start(Height(4)).unwrap();
+    wal.append(&[b"a", b"b"], None).unwrap();
+    drop(wal);
+    let (_, found) = Wal::open(Arc::new(OsDisk), &place).unwrap();
+    assert_eq!(found, recovered(4, &[b"a", b"b"], Some(b"signed")));
 }

@@ -1,0 +1,463 @@
+//! Decides one height after the other with the other validators.
+//!
+//! The rounds are Tendermint's, from a library that knows no network, disk or clock. What stands around it here: our
+//! messages, the frames of the write-ahead log, the check that nothing is signed twice, timers, and the contents that
+//! the digests voted on stand for.
+
+mod perform;
+mod verify;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bithealth_ledger::ValidatorSet;
+use bithealth_proto::v1;
+use bithealth_types::{Digest, GenesisId, Height, Time, ValidatorId};
+use bytes::Bytes;
+use malachite::{LocallyProposedValue, Params, ProposedValue, State, ThresholdParams, ValuePayload};
+use malachite_types::{Round, SignedProposal, ThresholdParam, Timeout, Validity, ValueOrigin, VoteExtensionPolicy};
+
+use crate::context::{At, Ctx, Header, Voters, Who};
+use crate::frame::{self, FrameError};
+use crate::message::{self, Heard, MessageError};
+use crate::safety::{Safety, WouldSignTwice};
+
+/// A quorum is more than 0.666 of the votes: for up to 499 validators exactly ceil((n + f + 1) / 2).
+pub(crate) const QUORUM: ThresholdParam = ThresholdParam::new(333, 500);
+/// More than 0.333 of the votes: for up to 333 validators exactly f + 1.
+pub(crate) const HONEST: ThresholdParam = ThresholdParam::new(333, 1000);
+
+/// Contents kept for a height: one for each of the first rounds. A proposer offers one; who offers more is shut out.
+const CONTENTS_MAX: usize = 16;
+/// Messages kept for the next height, for each validator: a few rounds' votes.
+const LATER_MAX: usize = 8;
+/// Messages that could not be sent and are tried again.
+const UNSENT_MAX: usize = 64;
+/// When a message that could not be sent is tried again.
+const UNSENT_RETRY_MS: u64 = 500;
+
+/// What the shell tells the engine.
+#[derive(Debug)]
+pub enum Input {
+    /// Decide this height. `frames` is what the write-ahead log holds of it, if this machine was deciding it before.
+    Start {
+        /// The height after the tip.
+        height: Height,
+        /// Who decides it.
+        validators: ValidatorSet,
+        /// From the log, in order.
+        frames: Vec<Bytes>,
+    },
+    /// Another validator says something.
+    Message(v1::ConsensusMessage),
+    /// Answers [`Effect::Build`].
+    Built {
+        /// The height it is for.
+        height: Height,
+        /// The round it is for.
+        round: u32,
+        /// What to propose.
+        content: v1::Proposed,
+    },
+    /// Answers [`Effect::Check`].
+    Checked {
+        /// The digest of the header.
+        value: Digest,
+        /// Whether it may be decided.
+        valid: bool,
+    },
+    /// [`Effect::Append`] failed, and no effect after it was performed.
+    AppendFailed,
+    /// [`Effect::Send`] failed.
+    Unsent(v1::ConsensusMessage),
+    /// Answers [`Effect::WakeAt`].
+    Tick,
+}
+
+/// What the engine asks of the shell, in this order. What is appended must be durable before anything after it is
+/// sent; appends with nothing sent in between may share one sync.
+#[derive(Debug, PartialEq)]
+pub enum Effect {
+    /// Keep this in the write-ahead log.
+    Append {
+        /// What was taken in or signed.
+        frame: Bytes,
+        /// What was signed last, where that changed: kept in two copies.
+        safety: Option<Bytes>,
+    },
+    /// Tell all validators.
+    Send(v1::ConsensusMessage),
+    /// Make something to propose.
+    Build {
+        /// For this height.
+        height: Height,
+        /// For this round.
+        round: u32,
+    },
+    /// May this be decided? No answer within the round means no vote for it.
+    Check {
+        /// The digest of its header.
+        value: Digest,
+        /// What was proposed.
+        content: v1::Proposed,
+    },
+    /// This is final. Keep it, then start the next height.
+    Decided {
+        /// The votes that make it so.
+        certificate: v1::Certificate,
+        /// What is final.
+        content: v1::Proposed,
+    },
+    /// Others decide a height above: catch up, or start it.
+    Ahead {
+        /// Their height.
+        height: Height,
+    },
+    /// A validator voted twice; both votes prove it.
+    Accuse(Box<Guilt>),
+    /// Nothing more is signed or sent at this height.
+    Halted(Halt),
+    /// Call [`Input::Tick`] then.
+    WakeAt(Time),
+}
+
+/// Two votes of one validator that exclude each other: a proof that needs nothing else.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Guilt {
+    /// Who.
+    pub validator: ValidatorId,
+    /// One vote.
+    pub first: v1::ConsensusVote,
+    /// The other.
+    pub second: v1::ConsensusVote,
+}
+
+/// Why the engine stands still until it is started again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Halt {
+    /// The log takes nothing.
+    #[error("the write-ahead log takes nothing")]
+    Append,
+    /// The key does not sign.
+    #[error("the validator's key does not sign")]
+    Signer,
+    /// It would sign twice.
+    #[error(transparent)]
+    Twice(#[from] WouldSignTwice),
+    /// The rounds' own rules are broken: a fault of the program.
+    #[error("the rounds cannot go on: {0}")]
+    Rounds(String),
+}
+
+/// Why the engine does not take a message; its sender is to blame.
+pub type Refused = MessageError;
+
+/// Signs with the validator's key; `None` where that fails.
+pub type Signer = Box<dyn Fn(&[u8]) -> Option<[u8; 64]> + Send + Sync>;
+
+struct Content {
+    proposed: v1::Proposed,
+    valid: Option<bool>,
+}
+
+/// One validator's part in deciding.
+pub struct Engine {
+    core: Option<State<Ctx>>,
+    shared: Shared,
+    later: VecDeque<Heard>,
+    told_wake: Option<Time>,
+}
+
+/// What the engine's own effects touch, apart from the rounds' state.
+struct Shared {
+    network: GenesisId,
+    key: ValidatorId,
+    signer: Signer,
+    safety: Safety,
+    height: u64,
+    validators: ValidatorSet,
+    contents: BTreeMap<Header, Content>,
+    timers: Vec<(Time, Timeout)>,
+    /// Frames that are being taken in again: they are in the log.
+    replayed: BTreeSet<Bytes>,
+    accused: BTreeMap<Who, usize>,
+    unsent: VecDeque<v1::ConsensusMessage>,
+    unsent_at: Option<Time>,
+    halted: Option<Halt>,
+}
+
+impl Engine {
+    /// An engine for the validator with this key; `safety` is what the log keeps of what it signed last.
+    ///
+    /// # Errors
+    /// [`bithealth_proto::DecodeError`] if `safety` is not what an engine wrote.
+    pub fn new(
+        network: GenesisId,
+        key: ValidatorId,
+        signer: Signer,
+        safety: Option<&[u8]>,
+    ) -> Result<Self, bithealth_proto::DecodeError> {
+        let shared = Shared {
+            network,
+            key,
+            signer,
+            safety: safety.map_or(Ok(Safety::default()), Safety::decode)?,
+            height: 0,
+            validators: ValidatorSet::default(),
+            contents: BTreeMap::new(),
+            timers: Vec::new(),
+            replayed: BTreeSet::new(),
+            accused: BTreeMap::new(),
+            unsent: VecDeque::new(),
+            unsent_at: None,
+            halted: None,
+        };
+        Ok(Self { core: None, shared, later: VecDeque::new(), told_wake: None })
+    }
+
+    /// The height that is or was decided last.
+    pub fn height(&self) -> Height {
+        Height(self.shared.height)
+    }
+
+    /// The round it is in.
+    pub fn round(&self) -> u32 {
+        self.core.as_ref().map_or(0, |core| message::number(core.round()))
+    }
+
+    /// Why it stands still.
+    pub fn halted(&self) -> Option<&Halt> {
+        self.shared.halted.as_ref()
+    }
+
+    /// Whether the height is decided.
+    pub fn is_decided(&self) -> bool {
+        self.core.as_ref().is_some_and(|core| core.driver.step_is_commit())
+    }
+
+    /// The validators whose votes came in this round.
+    pub fn heard(&self) -> Vec<ValidatorId> {
+        let Some(core) = &self.core else { return Vec::new() };
+        let votes = core.driver.votes().per_round(core.round());
+        votes.map_or(Vec::new(), |votes| votes.addresses_weights().get_inner().keys().map(|who| who.0).collect())
+    }
+
+    /// Takes one input at `now`; appends to `out` what the shell must do, in order. Never blocks.
+    ///
+    /// # Errors
+    /// [`Refused`] if a message is none; nothing else fails.
+    pub fn handle(&mut self, now: Time, input: Input, out: &mut VecDeque<Effect>) -> Result<(), Refused> {
+        match input {
+            Input::Start { height, validators, frames } => self.start(now, height, validators, frames, out),
+            Input::Message(message) => {
+                let heard = message::read(message)?;
+                self.hear(now, heard, out);
+            }
+            Input::Built { height, round, content } => self.built(now, height, round, content, out),
+            Input::Checked { value, valid } => self.checked(now, Header(value), valid, out),
+            Input::AppendFailed => self.shared.halt(Halt::Append, out),
+            Input::Unsent(message) => self.shared.keep_unsent(now, message),
+            Input::Tick => self.tick(now, out),
+        }
+        self.accuse(out);
+        self.tell_wake(out);
+        Ok(())
+    }
+
+    fn start(
+        &mut self,
+        now: Time,
+        height: Height,
+        validators: ValidatorSet,
+        frames: Vec<Bytes>,
+        out: &mut VecDeque<Effect>,
+    ) {
+        let voters = Voters::new(&validators);
+        self.shared.begin(height, validators);
+        let (inputs, contents) = match read_frames(&frames) {
+            Ok(read) => read,
+            Err(error) => {
+                return self.shared.halt(Halt::Rounds(format!("the write-ahead log is damaged: {error}")), out);
+            }
+        };
+        self.shared.contents.extend(contents);
+        self.shared.replayed = frames.into_iter().collect();
+        let key = Who(self.shared.key);
+        let core = self.core.get_or_insert_with(|| {
+            let threshold_params = ThresholdParams { quorum: QUORUM, honest: HONEST };
+            let value_payload = ValuePayload::ProposalAndParts;
+            let params = Params { address: key, threshold_params, value_payload, enabled: true };
+            State::new(Ctx, At(height.0), voters.clone(), params, 1, 1)
+        });
+        core.index_wal_entries(&inputs);
+        let start = malachite::Input::StartHeight(At(height.0), voters, false, None, VoteExtensionPolicy::Disabled);
+        self.run(now, start, out);
+        for input in inputs {
+            self.run(now, input, out);
+        }
+        if let Some(core) = &mut self.core {
+            core.reset_entries_index();
+        }
+        self.shared.replayed.clear();
+        for heard in std::mem::take(&mut self.later) {
+            if heard.height() == height.0 {
+                self.take(now, heard, out);
+            }
+        }
+    }
+
+    fn hear(&mut self, now: Time, heard: Heard, out: &mut VecDeque<Effect>) {
+        let (height, current) = (heard.height(), self.shared.height);
+        let waiting = self.core.is_none() || self.is_decided();
+        if height == current && self.core.is_some() {
+            self.take(now, heard, out);
+        } else if height > current {
+            if height == current + 1 || waiting && self.core.is_none() {
+                self.later.push_back(heard);
+                if self.later.len() > LATER_MAX * self.shared.validators.count().max(4) {
+                    self.later.pop_front();
+                }
+            }
+            out.push_back(Effect::Ahead { height: Height(height) });
+        }
+    }
+
+    /// A message for this height.
+    fn take(&mut self, now: Time, heard: Heard, out: &mut VecDeque<Effect>) {
+        match heard {
+            Heard::Vote(vote) => self.run(now, malachite::Input::Vote(vote), out),
+            Heard::Polka(polka) => self.run(now, malachite::Input::PolkaCertificate(polka), out),
+            Heard::Round(certificate) => self.run(now, malachite::Input::RoundCertificate(certificate), out),
+            Heard::Proposal(proposal, content) => self.take_proposal(now, proposal, content, out),
+        }
+    }
+
+    /// What the proposer of a round did not sign is not even looked at.
+    fn take_proposal(
+        &mut self,
+        now: Time,
+        proposal: SignedProposal<Ctx>,
+        content: v1::Proposed,
+        out: &mut VecDeque<Effect>,
+    ) {
+        let Some(core) = &self.core else { return };
+        let offer = proposal.message;
+        let due = *core.get_proposer(offer.height, offer.round);
+        if offer.who != due || offer.who.0 == self.shared.key || !self.shared.signed_proposal(&proposal) {
+            return;
+        }
+        self.run(now, malachite::Input::Proposal(proposal), out);
+        let room = self.shared.contents.len() < CONTENTS_MAX;
+        let known = self.shared.contents.get(&offer.value).map(|content| content.valid);
+        match known {
+            Some(Some(true)) => self.tell_value(now, offer.value, offer.round, offer.polka_round, true, out),
+            None if !room => {}
+            Some(_) | None => {
+                let kept = Content { proposed: content.clone(), valid: None };
+                self.shared.contents.insert(offer.value, kept);
+                out.push_back(Effect::Check { value: offer.value.0, content });
+            }
+        }
+    }
+
+    fn checked(&mut self, now: Time, value: Header, valid: bool, out: &mut VecDeque<Effect>) {
+        let Some(content) = self.shared.contents.get_mut(&value) else { return };
+        if content.valid == Some(true) {
+            return;
+        }
+        content.valid = Some(valid);
+        let Some(core) = &self.core else { return };
+        let round = core.round();
+        self.tell_value(now, value, round, Round::Nil, valid, out);
+    }
+
+    fn tell_value(
+        &mut self,
+        now: Time,
+        value: Header,
+        round: Round,
+        valid_round: Round,
+        valid: bool,
+        out: &mut VecDeque<Effect>,
+    ) {
+        let Some(core) = &self.core else { return };
+        let (height, validity) = (core.height(), Validity::from_bool(valid));
+        let proposer = *core.get_proposer(height, round);
+        let proposed = ProposedValue { height, round, valid_round, proposer, value, validity };
+        self.run(now, malachite::Input::ProposedValue(proposed, ValueOrigin::Consensus), out);
+    }
+
+    fn built(&mut self, now: Time, height: Height, round: u32, content: v1::Proposed, out: &mut VecDeque<Effect>) {
+        if height.0 != self.shared.height || self.core.is_none() {
+            return;
+        }
+        let value = message::header_of(&content);
+        self.shared.contents.insert(value, Content { proposed: content, valid: Some(true) });
+        let local = LocallyProposedValue { height: At(height.0), round: Round::new(round), value };
+        self.run(now, malachite::Input::Propose(local), out);
+    }
+
+    fn tick(&mut self, now: Time, out: &mut VecDeque<Effect>) {
+        if self.shared.unsent_at.is_some_and(|at| at <= now) {
+            self.shared.unsent_at = None;
+            out.extend(self.shared.unsent.drain(..).map(|message| Effect::Send(perform::repeated(now, message))));
+        }
+        while let Some(at) = self.shared.timers.iter().position(|(due, _)| *due <= now) {
+            let (_, timeout) = self.shared.timers.remove(at);
+            self.run(now, malachite::Input::TimeoutElapsed(timeout), out);
+        }
+    }
+
+    /// One input through the rounds.
+    fn run(&mut self, now: Time, input: malachite::Input<Ctx>, out: &mut VecDeque<Effect>) {
+        let Some(core) = &mut self.core else { return };
+        let shared = &mut self.shared;
+        if shared.halted.is_some() {
+            return;
+        }
+        let result: Result<(), malachite::Error<Ctx>> = malachite::process!(
+            input: input,
+            state: core,
+            metrics: &(),
+            with: effect => shared.perform(now, effect, out)
+        );
+        if let Err(error) = result {
+            shared.halt(Halt::Rounds(error.to_string()), out);
+        }
+    }
+
+    /// Tells of votes that exclude each other as soon as both are here.
+    fn accuse(&mut self, out: &mut VecDeque<Effect>) {
+        let Some(core) = &self.core else { return };
+        for (who, pairs) in core.driver.votes().evidence().iter() {
+            let told = self.shared.accused.entry(*who).or_default();
+            for (first, second) in pairs.iter().skip(*told) {
+                let (first, second) = (message::write_vote(first), message::write_vote(second));
+                out.push_back(Effect::Accuse(Box::new(Guilt { validator: who.0, first, second })));
+            }
+            *told = pairs.len().max(*told);
+        }
+    }
+
+    fn tell_wake(&mut self, out: &mut VecDeque<Effect>) {
+        let timers = self.shared.timers.iter().map(|(due, _)| *due);
+        let next = timers.chain(self.shared.unsent_at).min();
+        if next != self.told_wake {
+            self.told_wake = next;
+            out.extend(next.map(Effect::WakeAt));
+        }
+    }
+}
+
+type Read = (Vec<malachite::Input<Ctx>>, Vec<(Header, Content)>);
+
+fn read_frames(frames: &[Bytes]) -> Result<Read, FrameError> {
+    let (mut inputs, mut contents) = (Vec::new(), Vec::new());
+    for bytes in frames {
+        let (input, content) = frame::read(bytes)?;
+        let valid = matches!(&input, malachite::Input::ProposedValue(value, _) if value.validity == Validity::Valid);
+        contents.extend(content.map(|(header, proposed)| (header, Content { proposed, valid: Some(valid) })));
+        inputs.push(input);
+    }
+    Ok((inputs, contents))
+}

@@ -1,0 +1,179 @@
+//! Validators under faults: never two certified headers at one height; and once the faults stop, everything is final.
+//!
+//! `BITHEALTH_SEED` is the first seed, `BITHEALTH_SEEDS` how many; a failure prints its own.
+
+use std::collections::BTreeSet;
+use std::env;
+
+use bithealth_ledger::{faulty, guilty};
+use bithealth_sim::{Clock, World, WorldConfig};
+
+fn number(name: &str, default: u64) -> u64 {
+    env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
+}
+
+/// Each seed with a number of validators, in turn.
+fn seeds(default: u64) -> impl Iterator<Item = (u64, usize)> {
+    let (first, count) = (number("BITHEALTH_SEED", 1), number("BITHEALTH_SEEDS", default).div_ceil(2));
+    println!("seeds {first} to {}", first + count - 1);
+    (first..first + count).map(|seed| (seed, [4, 6, 9, 12][seed as usize % 4]))
+}
+
+/// Half a minute of loss, parting and crashes, as the world's seed draws them.
+fn trouble(world: &mut World, count: usize) {
+    for _ in 0..30 {
+        world.run(1000);
+        let what = world.random().below(10);
+        match what {
+            0..=2 => {
+                let sides = (0..count).map(|_| world.random().below(2) as u32).collect();
+                world.network.sides = sides;
+            }
+            3 => world.network.sides = vec![0; count],
+            4..=6 => {
+                let node = world.random().below(count as u64) as usize;
+                if world.is_up(node) {
+                    world.crash(node);
+                }
+            }
+            _ => {
+                let down: Vec<usize> = (0..count).filter(|node| !world.is_up(*node)).collect();
+                down.into_iter().for_each(|node| world.restart(node));
+            }
+        }
+    }
+}
+
+/// No more faults and no more entries: within a minute all is final everywhere.
+fn settle(world: &mut World, count: usize, seed: u64) {
+    world.network.sides = vec![0; count];
+    (world.network.loss_per_mille, world.network.double_per_mille) = (0, 0);
+    let down: Vec<usize> = (0..count).filter(|node| !world.is_up(*node)).collect();
+    down.into_iter().for_each(|node| world.restart(node));
+    let before = *world.heights().iter().max().unwrap();
+    world.stop_writing();
+    world.run(60_000);
+    assert_eq!(world.open(), vec![0; count], "seed {seed}: entries wait although the faults stopped");
+    let heights = world.heights();
+    assert!(heights.iter().all(|height| *height > before), "seed {seed}: no progress beyond {before}: {heights:?}");
+}
+
+#[test]
+fn under_any_faults_no_height_has_two_headers_and_afterwards_everything_is_final() {
+    for (seed, count) in seeds(40) {
+        let mut config = WorldConfig::new(count, 0);
+        (config.network.loss_per_mille, config.network.double_per_mille) = (50, 30);
+        config.network.delay_max_ms = 150;
+        let mut world = World::new(seed, config);
+        trouble(&mut world, count);
+        assert_eq!(world.forks(), [], "seed {seed}");
+        settle(&mut world, count, seed);
+        assert_eq!(world.forks(), [], "seed {seed}");
+        assert!(world.guilty().is_empty(), "seed {seed}: an honest validator is accused");
+    }
+}
+
+#[test]
+fn as_many_doubled_keys_as_may_lie_fork_nothing() {
+    for (seed, count) in seeds(40) {
+        let twins = faulty(count);
+        let nodes = count + twins;
+        let mut config = WorldConfig::new(count, twins);
+        config.network.loss_per_mille = 20;
+        let mut world = World::new(seed, config);
+        for _ in 0..20 {
+            let sides = (0..nodes).map(|_| world.random().below(2) as u32).collect();
+            world.network.sides = sides;
+            world.run(2000);
+        }
+        assert_eq!(world.forks(), [], "seed {seed}");
+        let honest: Vec<_> = (twins..count).map(|organisation| world.validator(organisation)).collect();
+        assert!(!honest.iter().any(|key| world.guilty().contains(key)), "seed {seed}: an honest validator is accused");
+    }
+}
+
+#[test]
+fn without_a_quorum_nothing_is_final_and_after_it_returns_all_is() {
+    let mut world = World::new(7, WorldConfig::new(9, 0));
+    world.run(10_000);
+    let before = world.heights();
+    for node in 0..5 {
+        world.crash(node);
+    }
+    world.run(60_000);
+    let during = world.heights()[5..].iter().max().copied().unwrap();
+    assert!(during <= before.iter().max().unwrap() + 1, "at most the height in flight");
+    assert!(world.open()[8] > 0, "entries are still written");
+    world.stop_writing();
+    for node in 0..5 {
+        world.restart(node);
+    }
+    while *world.heights().iter().max().unwrap() < during + 3 {
+        world.run(100);
+    }
+    world.run(1_000);
+    assert_eq!(world.open(), vec![0; 9], "what waited is final within three blocks");
+}
+
+#[test]
+fn with_a_region_of_three_away_blocks_go_on() {
+    for gone in 0..3 {
+        let mut world = World::new(gone, WorldConfig::new(9, 0));
+        world.run(5_000);
+        (0..9).filter(|node| node % 3 == gone as usize).for_each(|node| world.crash(node));
+        let before = *world.heights().iter().max().unwrap();
+        world.run(60_000);
+        let after = *world.heights().iter().max().unwrap();
+        assert!(after >= before + 15, "{before} to {after}");
+    }
+}
+
+#[test]
+fn wrong_clocks_of_some_stop_nobody() {
+    const DAY: i64 = 86_400_000;
+    let clocks = [Clock::Off(10_000), Clock::Off(-10_000), Clock::Off(DAY), Clock::Off(-DAY), Clock::Frozen];
+    for (seed, first) in clocks.into_iter().enumerate() {
+        let second = clocks[(seed + 1) % clocks.len()];
+        let mut config = WorldConfig::new(9, 0);
+        config.clocks = vec![first, second];
+        let mut world = World::new(seed as u64, config);
+        world.run(60_000);
+        let height = *world.heights().iter().max().unwrap();
+        assert!(height >= 20, "{first:?} and {second:?}: only {height} blocks in a minute");
+        world.stop_writing();
+        world.run(30_000);
+        assert_eq!(world.open(), vec![0; 9], "{first:?} and {second:?}");
+        assert_eq!(world.forks(), []);
+    }
+}
+
+#[test]
+fn one_doubled_key_more_than_may_lie_can_fork_and_leaves_evidence_against_exactly_those() {
+    // Of nine keys three are on two machines, and the six honest ones are divided: each side has six votes, six are due.
+    let (count, twins) = (9, faulty(9) + 1);
+    for seed in 0..4 {
+        let mut world = World::new(seed, WorldConfig::new(count, twins));
+        world.network.sides = (0..count + twins).map(|node| u32::from(node >= 6)).collect();
+        world.run(20_000);
+        let forks = world.forks();
+        assert!(!forks.is_empty(), "seed {seed}: both sides have a quorum");
+        let of_one_round = forks.iter().find_map(|(_, [a, b])| {
+            let guilty = guilty(a, b, &world.validators());
+            Some(guilty).filter(|guilty| !guilty.is_empty())
+        });
+        let doubled: BTreeSet<_> = (0..twins).map(|organisation| world.validator(organisation)).collect();
+        assert_eq!(of_one_round.expect("a fork in one round").into_iter().collect::<BTreeSet<_>>(), doubled);
+    }
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    let run = || {
+        let mut config = WorldConfig::new(6, 0);
+        config.network.loss_per_mille = 100;
+        let mut world = World::new(11, config);
+        trouble(&mut world, 6);
+        (world.heights(), world.open())
+    };
+    assert_eq!(run(), run());
+}

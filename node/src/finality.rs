@@ -1,0 +1,403 @@
+//! The consensus engine in this node: its log on the disk, its messages in gossip, its blocks in the ledger.
+//!
+//! One task owns the engine. Everything the engine asks to be kept is durable before anything it asks to be sent is sent.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bithealth_consensus::{Due, Effect, Engine, Guilt, Halt, Input, Pace};
+use bithealth_net::Topic;
+use bithealth_proto::{decode, encode, v1};
+use bithealth_store::{OsDisk, Wal, WalError};
+use bithealth_types::{Digest, Height, Time, ValidatorId};
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tracing::{debug, error, info, warn};
+
+use crate::chain::{Received, Verdict};
+use crate::node::{Node, now_ms};
+use crate::replicate::blocking;
+
+/// Messages that wait for the engine. 1,024 are a round of everybody in a large network; what does not fit is sent again.
+const HEARD_MAX: usize = 1024;
+/// After a fault of the disk the engine begins anew, this much later.
+const PAUSE: Duration = Duration::from_secs(5);
+/// A block that was decided and could not be kept is tried again this much later.
+const KEEP_AGAIN: Duration = Duration::from_secs(1);
+
+/// What the rest of the node knows of the engine, and how it tells it things.
+pub struct Finality {
+    heard: mpsc::Sender<v1::ConsensusMessage>,
+    inbox: Mutex<Option<mpsc::Receiver<v1::ConsensusMessage>>>,
+    seen: Mutex<Seen>,
+}
+
+/// How the current height goes.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// The height that is being decided; 0: none.
+    pub height: u64,
+    /// Its round.
+    pub round: u32,
+    /// Who voted in it.
+    pub voted: Vec<ValidatorId>,
+    /// Who signed the last block.
+    pub signed: Vec<ValidatorId>,
+    /// Why this node does not vote, where it should.
+    pub halted: Option<String>,
+    /// Validators that voted twice.
+    pub guilty: Vec<ValidatorId>,
+}
+
+impl Default for Finality {
+    fn default() -> Self {
+        let (heard, inbox) = mpsc::channel(HEARD_MAX);
+        Self { heard, inbox: Mutex::new(Some(inbox)), seen: Mutex::default() }
+    }
+}
+
+impl Finality {
+    /// Tells the engine what another validator says. What comes too fast is dropped: it is said again.
+    pub fn hear(&self, message: v1::ConsensusMessage) {
+        if self.heard.try_send(message).is_err() {
+            debug!("a consensus message was dropped");
+        }
+    }
+
+    /// How the current height goes.
+    pub fn seen(&self) -> Seen {
+        self.seen.lock().expect("no holder panics").clone()
+    }
+
+    fn note(&self, change: impl FnOnce(&mut Seen)) {
+        change(&mut self.seen.lock().expect("no holder panics"));
+    }
+}
+
+/// Decides blocks with the others, for as long as the node runs.
+pub async fn run(node: Arc<Node>, dir: PathBuf) {
+    let inbox = node.finality.inbox.lock().expect("no holder panics").take();
+    let mut inbox = inbox.expect("it is run once");
+    loop {
+        let (opening, dir) = (node.clone(), dir.clone());
+        match blocking(move || Driver::open(opening, &dir)).await {
+            Ok(driver) => driver.drive(&mut inbox).await,
+            Err(error) => {
+                error!(%error, "this node does not vote");
+                node.finality.note(|seen| seen.halted = Some(error.to_string()));
+            }
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+struct Driver {
+    node: Arc<Node>,
+    engine: Engine,
+    wal: Wal,
+    key: ValidatorId,
+    began: Instant,
+    /// When the tip was taken here.
+    since: Time,
+    tip: Height,
+    ahead: Height,
+    /// When the next height is due, unless something happens before.
+    due: Option<Time>,
+    wake: Option<Time>,
+    /// The height the log is of.
+    logged: Height,
+    /// Frames of it that the log was opened with.
+    replay: Vec<Bytes>,
+    /// Kept before anything is sent.
+    frames: Vec<Bytes>,
+    safety: Option<Bytes>,
+    /// Sent once the frames are kept.
+    out: Vec<v1::ConsensusMessage>,
+    blocks: Vec<v1::Block>,
+    /// Proposals whose entries have not all arrived.
+    checking: BTreeMap<Digest, v1::Proposed>,
+    /// Whether some of them were not looked at in this turn.
+    unchecked: bool,
+    /// Decided, and not kept yet: the disk is full.
+    unkept: Option<v1::Block>,
+    halted: bool,
+}
+
+impl Driver {
+    fn open(node: Arc<Node>, dir: &std::path::Path) -> anyhow::Result<Self> {
+        let (wal, found) = Wal::open(Arc::new(OsDisk), dir)?;
+        let key = ValidatorId(node.keys.validator.id().0);
+        let keys = node.keys.clone();
+        let signer = Box::new(move |message: &[u8]| Some(keys.validator.sign(message)));
+        let network = node.chain.state().genesis_id();
+        let engine = Engine::new(network, key, signer, found.safety.as_deref())?;
+        let tip = node.chain.state().height();
+        if let Some(at) = found.cut_at {
+            info!(at, "the consensus log ends in something torn, which was not acknowledged");
+        }
+        if let Some(path) = &found.repaired {
+            warn!(path = %path.display(), "a copy of what this validator signed last was damaged and is made anew");
+        }
+        let logged = found.height;
+        let replay = if logged.0 == tip.0 + 1 { found.frames } else { Vec::new() };
+        Ok(Self {
+            node,
+            engine,
+            wal,
+            key,
+            began: Instant::now(),
+            since: Time(0),
+            tip,
+            ahead: Height(0),
+            due: None,
+            wake: None,
+            logged,
+            replay,
+            frames: Vec::new(),
+            safety: None,
+            out: Vec::new(),
+            blocks: Vec::new(),
+            checking: BTreeMap::new(),
+            unchecked: false,
+            unkept: None,
+            halted: false,
+        })
+    }
+
+    /// Until the engine halts, or the node stops.
+    async fn drive(mut self, inbox: &mut mpsc::Receiver<v1::ConsensusMessage>) {
+        let mut changes = self.node.chain.watch();
+        let resumes = !self.replay.is_empty(); // it may have voted: it goes on where it was
+        let mut driver = blocking(move || {
+            if resumes {
+                self.start();
+            }
+            self.turn(Vec::new());
+            self
+        })
+        .await;
+        loop {
+            driver.publish().await;
+            if driver.halted {
+                return;
+            }
+            let mut inputs = Vec::new();
+            tokio::select! {
+                message = inbox.recv() => match message {
+                    Some(message) => inputs.push(Input::Message(message)),
+                    None => return,
+                },
+                changed = changes.changed() => if changed.is_err() { return },
+                () = driver.next_event() => inputs.push(Input::Tick),
+            }
+            while let Ok(message) = inbox.try_recv() {
+                inputs.push(Input::Message(message));
+            }
+            driver = blocking(move || {
+                driver.turn(inputs);
+                driver
+            })
+            .await;
+        }
+    }
+
+    async fn next_event(&self) {
+        let retry = self.unkept.as_ref().map(|_| Time(self.now().0 + KEEP_AGAIN.as_millis() as u64));
+        match [self.wake, self.due, retry].into_iter().flatten().min() {
+            Some(at) => tokio::time::sleep_until((self.began + Duration::from_millis(at.0)).into()).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn now(&self) -> Time {
+        Time(self.began.elapsed().as_millis() as u64)
+    }
+
+    /// One turn: what came, then what follows from it. Blocks on the disk.
+    fn turn(&mut self, inputs: Vec<Input>) {
+        self.wake = self.wake.filter(|at| *at > self.now());
+        for input in inputs {
+            self.input(input);
+        }
+        if let Some(block) = self.unkept.take() {
+            self.keep(block);
+        }
+        self.follow_tip();
+        self.unchecked = true; // entries may have arrived
+        while std::mem::take(&mut self.unchecked) {
+            for (value, content) in std::mem::take(&mut self.checking) {
+                self.check(value, content);
+            }
+            self.pace();
+        }
+        self.flush();
+        let (engine, finality) = (&self.engine, &self.node.finality);
+        finality.note(|seen| {
+            (seen.height, seen.round, seen.voted) = (engine.height().0, engine.round(), engine.heard());
+            seen.halted = engine.halted().map(Halt::to_string);
+        });
+    }
+
+    /// Others' blocks end a height too.
+    fn follow_tip(&mut self) {
+        let tip = self.node.chain.state().height();
+        if tip != self.tip {
+            (self.tip, self.since) = (tip, self.now());
+            self.checking.clear();
+        }
+    }
+
+    /// Begins the next height if it is due, and if this node votes.
+    fn pace(&mut self) {
+        self.due = None;
+        if self.engine.height() > self.tip || self.unkept.is_some() {
+            return;
+        }
+        let (votes, open) = {
+            let state = self.node.chain.state();
+            (state.validators().position(&self.key).is_some(), state.is_open())
+        };
+        if !votes {
+            return;
+        }
+        let config = &self.node.config;
+        let pace = Pace { interval_ms: config.block_interval_ms, heartbeat_ms: config.heartbeat_ms };
+        match pace.due(self.now(), self.since, self.tip, open, self.ahead) {
+            Due::Now => self.start(),
+            Due::At(at) => self.due = Some(at),
+        }
+    }
+
+    fn start(&mut self) {
+        let height = Height(self.tip.0 + 1);
+        if self.logged != height {
+            self.flush();
+            self.frames.clear(); // heard at the height before, which is over
+            if let Err(error) = self.wal.start(height) {
+                return self.log_failed(&error);
+            }
+            self.logged = height;
+        }
+        let validators = self.node.chain.state().validators().clone();
+        let frames = std::mem::take(&mut self.replay);
+        self.input(Input::Start { height, validators, frames });
+    }
+
+    fn input(&mut self, input: Input) {
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            let mut effects = VecDeque::new();
+            if let Err(error) = self.engine.handle(self.now(), input, &mut effects) {
+                debug!(%error, "a consensus message is none");
+            }
+            for effect in effects {
+                self.perform(effect, &mut inputs);
+            }
+        }
+    }
+
+    fn perform(&mut self, effect: Effect, inputs: &mut VecDeque<Input>) {
+        match effect {
+            Effect::Append { frame, safety } => {
+                self.frames.push(frame);
+                self.safety = safety.or(self.safety.take());
+            }
+            Effect::Send(message) => self.out.push(message),
+            Effect::Build { height, round } => match self.node.chain.propose(&self.key, now_ms()) {
+                Ok(content) => inputs.push_back(Input::Built { height, round, content }),
+                Err(error) => warn!(%error, "nothing can be proposed"),
+            },
+            Effect::Check { value, content } => {
+                self.checking.insert(value, content);
+                self.unchecked = true;
+            }
+            Effect::Decided { certificate, content } => self.decided(certificate, &content),
+            Effect::Ahead { height } => self.ahead = self.ahead.max(height),
+            Effect::Accuse(guilt) => self.accuse(&guilt),
+            Effect::Halted(halt) => {
+                error!(%halt, "this node votes no more at this height");
+                self.halted = true;
+            }
+            Effect::WakeAt(at) => self.wake = Some(at),
+        }
+    }
+
+    fn check(&mut self, value: Digest, content: v1::Proposed) {
+        match self.node.chain.check_proposal(&content, now_ms()) {
+            Ok(Verdict::Valid) => self.input(Input::Checked { value, valid: true }),
+            Ok(Verdict::Waits) => drop(self.checking.insert(value, content)),
+            Ok(Verdict::Invalid(why)) => {
+                warn!(why, "a proposed block is not voted for");
+                self.input(Input::Checked { value, valid: false });
+            }
+            Err(error) => warn!(%error, "a proposed block is not voted for"),
+        }
+    }
+
+    fn decided(&mut self, certificate: v1::Certificate, content: &v1::Proposed) {
+        let (header, body) = (decode(&content.header).ok(), decode(&content.body).ok());
+        self.keep(v1::Block { header, certificate: Some(certificate), body });
+    }
+
+    fn keep(&mut self, block: v1::Block) {
+        match self.node.chain.receive_block(&block) {
+            Ok(Received::New) => {
+                self.blocks.push(block);
+                self.follow_tip();
+            }
+            Ok(Received::Known) => {} // a peer was faster
+            Ok(other) => error!(?other, "a decided block is not taken"),
+            Err(error) => {
+                warn!(%error, "a decided block cannot be kept yet");
+                self.unkept = Some(block);
+            }
+        }
+    }
+
+    fn accuse(&mut self, guilt: &Guilt) {
+        warn!(validator = %guilt.validator.short(), "a validator voted twice");
+        self.node.finality.note(|seen| {
+            if !seen.guilty.contains(&guilt.validator) {
+                seen.guilty.push(guilt.validator);
+            }
+        });
+    }
+
+    /// Keeps what must be kept; what cannot be is not followed by what should be sent after it.
+    fn flush(&mut self) {
+        let (frames, safety) = (std::mem::take(&mut self.frames), self.safety.take());
+        // What was only heard is kept when the next thing is sent: until then nothing depends on it.
+        if self.out.is_empty() && safety.is_none() {
+            self.frames = frames;
+            return;
+        }
+        let frames: Vec<&[u8]> = frames.iter().map(|frame| &frame[..]).collect();
+        if let Err(error) = self.wal.append(&frames, safety.as_deref()) {
+            self.log_failed(&error);
+        }
+    }
+
+    fn log_failed(&mut self, error: &WalError) {
+        warn!(%error, "the consensus log takes nothing");
+        self.out.clear();
+        self.input(Input::AppendFailed);
+        self.halted = true;
+    }
+
+    /// Sends what is due. Blocks on the network's queue only.
+    async fn publish(&mut self) {
+        for block in std::mem::take(&mut self.blocks) {
+            self.node.publish(Topic::Headers, encode(&block)).await;
+        }
+        let mut unsent = Vec::new();
+        for message in std::mem::take(&mut self.out) {
+            if let Err(error) = self.node.net.publish(Topic::Consensus, encode(&message).into()).await {
+                debug!(%error, "a consensus message was not sent");
+                unsent.push(Input::Unsent(message));
+            }
+        }
+        unsent.into_iter().for_each(|input| self.input(input));
+    }
+}

@@ -1,0 +1,105 @@
+//! Blocks decided by real nodes, some of which die.
+
+use std::collections::BTreeSet;
+
+use bithealth_tests::{Clinic, Cluster, bytes_of, wait_until, write};
+use serde_json::Value;
+
+const NINE: [&str; 9] =
+    ["north-1", "north-2", "north-3", "south-1", "south-2", "south-3", "east-1", "east-2", "east-3"];
+
+fn height(clinic: &Clinic) -> u64 {
+    clinic.status()["height"].as_u64().expect("a height is a number")
+}
+
+/// A network in which everybody votes.
+fn voting(names: &[&str]) -> Cluster {
+    let cluster = Cluster::start(names);
+    for clinic in cluster.clinics() {
+        clinic.wait_for("everybody votes", |status| status["finality"]["validators"] == names.len());
+    }
+    cluster
+}
+
+/// Puts a record and waits until a block covers it; the height of that block.
+fn final_record(cluster: &Cluster, name: &str, seed: u64) -> u64 {
+    let record = cluster.path(&format!("record-{seed}"));
+    write(&record, bytes_of(seed, 5_000));
+    let put = cluster[name].done(&["put", record.to_str().unwrap(), "--wait", "final", "--timeout", "60s"]);
+    let done = put.events("done").next().expect("a put ends").clone();
+    assert_eq!(done["state"], "final", "{done}");
+    done["height"].as_u64().expect("what is final has a height")
+}
+
+#[test]
+fn a_record_is_final_once_a_quorum_signed_the_block_that_covers_it() {
+    let cluster = voting(&["north-1", "south-1", "east-1"]);
+    let height = final_record(&cluster, "south-1", 1);
+    assert!(height > 0);
+    let listed = cluster["south-1"].done(&["ls"]);
+    let record = listed.value();
+    assert_eq!((&record["state"], &record["height"]), (&Value::from("final"), &Value::from(height)));
+    let status = cluster["south-1"].status();
+    assert_eq!((&status["finality"]["quorum"], &status["finality"]["present"]), (&Value::from(2), &Value::from(3)));
+    assert_eq!(status["packs"]["final"], 1);
+}
+
+#[test]
+fn every_validator_can_die_in_turn_while_blocks_go_on_and_all_end_with_one_history() {
+    let names = ["north-1", "south-1", "east-1", "west-1"];
+    let mut cluster = voting(&names);
+    let mut last = 0;
+    for (seed, dead) in names.iter().enumerate() {
+        cluster[dead].kill();
+        let writer = names[(seed + 1) % names.len()];
+        let height = final_record(&cluster, writer, seed as u64);
+        assert!(height > last, "{height} after {last}");
+        last = height;
+        cluster[dead].start();
+        cluster[dead].wait_for("it has caught up", |status| status["height"].as_u64() >= Some(height));
+    }
+    let blocks = |clinic: &Clinic| {
+        let verified = clinic.done(&["verify"]);
+        let done = verified.events("done").next().expect("a check ends").clone();
+        done["blocks"].as_u64()
+    };
+    wait_until("all have the same blocks", || {
+        let counts: BTreeSet<_> = cluster.clinics().iter().map(blocks).collect();
+        if counts.len() == 1 { Ok(()) } else { Err(format!("{counts:?}")) }
+    });
+}
+
+#[test]
+fn without_a_quorum_records_are_kept_and_replicated_and_after_it_returns_they_are_final() {
+    let mut cluster = voting(&NINE);
+    let before = final_record(&cluster, "north-1", 1);
+    // A whole region is away, and blocks go on.
+    for dead in ["east-1", "east-2", "east-3"] {
+        cluster[dead].kill();
+    }
+    assert!(final_record(&cluster, "north-1", 2) > before);
+    let status = cluster["north-1"].wait_for("no slack", |status| status["finality"]["present"] == 6);
+    assert_eq!(status["finality"]["missing"].as_array().map(Vec::len), Some(3), "{status}");
+    // Two more: four are left, and six would decide.
+    for dead in ["south-2", "south-3"] {
+        cluster[dead].kill();
+    }
+    cluster["north-1"].wait_for("no quorum", |status| status["finality"]["present"] == 4);
+    let record = cluster.path("waiting");
+    write(&record, bytes_of(3, 5_000));
+    cluster["north-1"].put_replicated(&record, &["--survive", "1,0"]);
+    let stuck = height(&cluster["north-1"]);
+    cluster["north-1"].get_all(&cluster.path("back"));
+    let listed = cluster["north-1"].done(&["ls", "waiting"]);
+    assert_eq!(listed.value()["state"], "replicated", "no block covers it");
+    for back in ["south-2", "south-3"] {
+        cluster[back].start();
+    }
+    let covered = |clinic: &Clinic| {
+        let listed = clinic.done(&["ls", "waiting"]);
+        let record = listed.value().clone();
+        if record["state"] == "final" { Ok(record["height"].as_u64()) } else { Err(record.to_string()) }
+    };
+    let height = wait_until("what waited is final", || covered(&cluster["north-1"])).expect("it has a height");
+    assert!(height <= stuck + 3, "within three blocks: {stuck} to {height}");
+}
