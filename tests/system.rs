@@ -10,5 +10,6 @@ mod system {
     mod liar;
     mod loss;
     mod patient;
+    mod proofs;
     mod refusal;
 }

@@ -93,11 +93,11 @@ impl Chain {
         self.changed.subscribe()
     }
 
-    /// Appends an operation to our own log, durably, and returns it for the others. Blocks on the disk.
+    /// Appends an operation to our own log, durably; returns its position, and the entry for the others. Blocks on the disk.
     ///
     /// # Errors
     /// [`ChainError`] if the rules refuse it or the store takes nothing.
-    pub fn append(&self, time_ms: u64, operation: Operation) -> Result<v1::SignedEntry, ChainError> {
+    pub fn append(&self, time_ms: u64, operation: Operation) -> Result<(Sequence, v1::SignedEntry), ChainError> {
         let mut state = self.write();
         let author = self.key.id();
         let log = state.log(&author);
@@ -113,10 +113,11 @@ impl Chain {
         let position =
             self.store.put(Kind::Entry, &entry_key(&author, checked.sequence()), &[], &[&encode(&signed)])?;
         self.store.sync(position)?;
+        let sequence = checked.sequence();
         state.apply(checked);
         drop(state);
         self.notify();
-        Ok(signed)
+        Ok((sequence, signed))
     }
 
     /// Takes an entry from a peer. It is durable once [`Chain::sync`] says so.

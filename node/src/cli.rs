@@ -9,7 +9,9 @@ mod exit;
 mod failure;
 mod get;
 mod info;
+mod ledger;
 mod list;
+mod notarise;
 mod progress;
 mod put;
 mod restore;
@@ -84,6 +86,8 @@ async fn ask(command: Command, data_dir: &Path, client: &Client, show: Show) -> 
         Command::Peers => info::peers(client, show).await,
         Command::Verify(args) => verify::run(client, args, show).await,
         Command::Kit(args) => info::kit(client, args, show).await,
+        Command::Notarise(args) => notarise::run(client, args, show).await,
+        Command::Ledger(command) => ledger::run(client, command, show).await,
         Command::OpenForeign => info::open_foreign(client, show).await,
         Command::Stop => info::stop(client, show).await,
         Command::Node(_) | Command::Restore(_) | Command::Demo(_) => unreachable!("dispatched before"),

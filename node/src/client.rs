@@ -5,11 +5,11 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use bithealth_http::api::{
-    ExportFilter, InviteInfo, InviteOptions, ListFilter, MemberInfo, OpenedAnswer, PeerInfo, PutEvent, PutOptions,
-    RecordInfo, RestoreEvent, Status, StopAnswer, VerifyEvent, VerifyOptions,
+    EntryAt, ExportFilter, HeaderRange, InviteInfo, InviteOptions, ListFilter, MemberInfo, OpenedAnswer, PeerInfo,
+    ProofOf, PutEvent, PutOptions, RecordInfo, RestoreEvent, Status, StopAnswer, VerifyEvent, VerifyOptions,
 };
 use bithealth_http::{ByteRange, ErrorBody, Frames, Query, RECORD_HEADER};
-use bithealth_types::RecordId;
+use bithealth_types::{Digest, RecordId};
 use bytes::{Bytes, BytesMut};
 use futures::channel::mpsc;
 use futures::stream::BoxStream;
@@ -297,6 +297,38 @@ impl Client {
     /// [`ClientError`].
     pub async fn stop(&self) -> Result<StopAnswer, ClientError> {
         self.json(Method::POST, "/v1/stop".to_owned()).await
+    }
+
+    /// Puts a commitment on the ledger.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn notarise(&self, commitment: &Digest) -> Result<EntryAt, ClientError> {
+        self.json(Method::POST, format!("/v1/ledger/notarisations/{commitment}")).await
+    }
+
+    /// A proof, as bytes of a `Proof`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn prove(&self, what: &ProofOf) -> Result<Bytes, ClientError> {
+        self.whole(Method::GET, &format!("/v1/ledger/proof{}", what.to_query())).await
+    }
+
+    /// Headers from a height on, as frames of `SignedHeader`; none past the tip.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn headers(&self, range: HeaderRange) -> Result<Bytes, ClientError> {
+        self.whole(Method::GET, &format!("/v1/ledger/headers{}", range.to_query())).await
+    }
+
+    /// The genesis, as bytes of a `Genesis`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn genesis(&self) -> Result<Bytes, ClientError> {
+        self.whole(Method::GET, "/v1/ledger/genesis").await
     }
 
     async fn lines<T>(&self, method: Method, path: String) -> Result<Lines<T>, ClientError> {

@@ -19,6 +19,7 @@ pub mod links;
 pub mod node;
 pub mod open;
 pub mod peers;
+pub mod prove;
 pub mod replicate;
 pub mod restore;
 pub mod room;

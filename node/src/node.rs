@@ -8,7 +8,7 @@ use bithealth_net::{Net, Topic};
 use bithealth_placement::Site;
 use bithealth_proto::{encode, v1};
 use bithealth_store::Store;
-use bithealth_types::{Code, Height, MemberId, NodeId, PackId, ShardIndex};
+use bithealth_types::{Code, Height, MemberId, NodeId, PackId, Sequence, ShardIndex};
 use tokio::sync::{Semaphore, watch};
 use tracing::debug;
 
@@ -140,11 +140,11 @@ impl Node {
     ///
     /// # Errors
     /// [`ChainError`] if the ledger refuses it or the store takes nothing.
-    pub fn append(self: &Arc<Self>, operation: v1::entry::Operation) -> Result<(), ChainError> {
-        let entry = self.chain.append(now_ms(), operation)?;
+    pub fn append(self: &Arc<Self>, operation: v1::entry::Operation) -> Result<Sequence, ChainError> {
+        let (sequence, entry) = self.chain.append(now_ms(), operation)?;
         let node = self.clone();
         tokio::runtime::Handle::current().spawn(async move { node.publish(Topic::Entries, encode(&entry)).await });
-        Ok(())
+        Ok(sequence)
     }
 
     /// Gossips. Who does not hear of it now is told by sync.
@@ -163,7 +163,7 @@ impl Node {
         if member.is_some_and(|id| self.chain.state().member(&id).is_some()) {
             return Ok(());
         }
-        self.append(v1::entry::Operation::Admit(admission))
+        self.append(v1::entry::Operation::Admit(admission)).map(drop)
     }
 
     /// Whether the operator named this peer as a contact.

@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use bithealth_grant::{OrganisationSealing, Readers, Sealing};
 use bithealth_http::api::{
-    ExportFilter, FinalityInfo, Held, InviteInfo, InviteOptions, KeptPacks, ListFilter, MemberInfo, NodeInfo,
-    OpenedAnswer, PeerInfo, PutEvent, PutOptions, RecordInfo, RecordState, RestoreEvent, RestorePhase, Status,
-    StoredBytes, VerifyEvent, VerifyOptions,
+    EntryAt, ExportFilter, FinalityInfo, HeaderRange, Held, InviteInfo, InviteOptions, KeptPacks, ListFilter,
+    MemberInfo, NodeInfo, OpenedAnswer, PeerInfo, ProofOf, PutEvent, PutOptions, RecordInfo, RecordState, RestoreEvent,
+    RestorePhase, Status, StoredBytes, VerifyEvent, VerifyOptions,
 };
 use bithealth_http::{ByteRange, ByteStream, ErrorBody, ErrorCode, EventStream, ExportAnswer, GetAnswer, Service};
-use bithealth_types::{ByteLen, Height, MemberId, NodeId, RecordId};
+use bithealth_proto::encode;
+use bithealth_proto::v1::{self, entry::Operation};
+use bithealth_types::{ByteLen, Digest, Height, MemberId, NodeId, RecordId};
+use bytes::Bytes;
 use futures::StreamExt;
 use tokio::sync::{Notify, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
@@ -20,7 +23,7 @@ use crate::open::{ReadRecordError, Reading};
 use crate::replicate::{Progress, blocking};
 use crate::restore::{self, Phase};
 use crate::shelf::{Filter, Found, Salt, Source, record_id};
-use crate::{export, fetch, import, setup, verify};
+use crate::{export, fetch, import, prove, setup, verify};
 
 /// Rows of a list waiting for a slow caller.
 const ROWS_MAX: usize = 256;
@@ -102,6 +105,26 @@ impl Service for Local {
         let (events, receiver) = mpsc::channel(ROWS_MAX);
         tokio::spawn(tell_restore(self.node.clone(), events));
         Ok(ReceiverStream::new(receiver).boxed())
+    }
+
+    async fn notarise(&self, commitment: Digest) -> Result<EntryAt, ErrorBody> {
+        let operation = Operation::Notarise(v1::Notarise { commitment: Bytes::copy_from_slice(&commitment.0) });
+        let author = self.node.id();
+        let appended = self.on_node(move |node| node.append(operation)).await;
+        let sequence = appended.map_err(|error| ErrorBody::new(ErrorCode::DiskFull, error))?;
+        Ok(EntryAt { author, sequence })
+    }
+
+    async fn prove(&self, what: ProofOf) -> Result<Bytes, ErrorBody> {
+        self.on_node(move |node| prove::prove(node, &what)).await
+    }
+
+    async fn headers(&self, range: HeaderRange) -> Result<Bytes, ErrorBody> {
+        self.on_node(move |node| prove::headers(node, range)).await
+    }
+
+    async fn genesis(&self) -> Result<Bytes, ErrorBody> {
+        Ok(encode(self.node.chain.state().genesis()).into())
     }
 
     async fn open_foreign(&self) -> Result<OpenedAnswer, ErrorBody> {

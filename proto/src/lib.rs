@@ -16,7 +16,7 @@ pub mod v1 {
 }
 
 /// Why bytes are not a message.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
     /// Longer than this message may be.
@@ -83,6 +83,9 @@ limited! {
     Body 512 << 10;
     Certificate 32 << 10;
     Block 1 << 20;
+    SignedHeader 66 << 10;
+    Proof 1 << 20;
+    Opening 1 << 10;
     ValidatorSet 32 << 10;
     ConsensusMessage 1 << 20;
     WalFrame 1 << 20;

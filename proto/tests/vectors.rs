@@ -211,6 +211,33 @@ fn consensus() -> Vec<Vector> {
     ]
 }
 
+/// What leaves the network.
+fn proofs() -> Vec<Vector> {
+    let signed = |next_validators| v1::SignedHeader {
+        header: Some(header()),
+        certificate: Some(certificate()),
+        next_validators,
+    };
+    let opening = v1::Opening { salt: key(47), file: key(48) };
+    let proof = v1::Proof {
+        genesis: key(7),
+        changes: vec![signed(Some(validators()))],
+        head: Some(signed(None)),
+        frontier: Some(frontier(4)),
+        frontier_proof: Some(v1::FrontierProof { count: 9, tree: key(49), index: 3, path: vec![key(50), key(51)] }),
+        entry: Some(v1::SignedEntry { entry: encode(&retired_pack()).into(), signature: signature(28) }),
+        index: 300,
+        path: vec![key(52), key(53)],
+        opening: Some(opening.clone()),
+    };
+    vec![
+        whole("signed_header", &signed(None)),
+        whole("signed_header_of_a_change", &signed(Some(validators()))),
+        whole("opening", &opening),
+        whole("proof", &proof),
+    ]
+}
+
 fn frontier(author: u8) -> v1::Frontier {
     v1::Frontier { author: key(author), len: 301, root: key(25) }
 }
@@ -257,6 +284,7 @@ fn accepted() -> Vec<Vector> {
     ]
     .into_iter()
     .chain(consensus())
+    .chain(proofs())
     .collect()
 }
 

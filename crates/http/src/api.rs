@@ -1,10 +1,12 @@
 //! The JSON of the local API, spoken by both sides. Times are milliseconds since 1970, UTC.
 
+mod ledger;
 mod network;
 mod progress;
 mod put;
 mod record;
 
+pub use ledger::{EntryAt, HEADERS_MAX, HeaderRange, ProofOf};
 pub use network::{
     FinalityInfo, Held, InviteInfo, InviteOptions, KeptPacks, MemberInfo, NodeInfo, OpenedAnswer, PeerInfo, Status,
     StopAnswer, StoredBytes,

@@ -54,6 +54,8 @@ codes! {
     PolicyImpossible UNPROCESSABLE_ENTITY "ask for less, or add nodes in other regions";
     /// Too few shards can be reached now.
     Unreachable SERVICE_UNAVAILABLE "`bithealth peers` shows who is connected; ask again when more nodes are";
+    /// No block covers it yet.
+    NotFinal SERVICE_UNAVAILABLE "ask again soon; `bithealth status` says which validators are missing";
     /// Too much at once.
     Busy SERVICE_UNAVAILABLE "ask again in a moment";
     /// The node is going down.

@@ -8,12 +8,12 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use bithealth_types::RecordId;
+use bithealth_types::{Digest, RecordId};
 use futures::{StreamExt, TryStreamExt};
 
 use crate::api::{
-    ExportFilter, InviteOptions, ListFilter, MemberInfo, OpenedAnswer, PeerInfo, PutOptions, RecordInfo, Status,
-    StopAnswer, VerifyOptions,
+    EntryAt, ExportFilter, HeaderRange, InviteOptions, ListFilter, MemberInfo, OpenedAnswer, PeerInfo, ProofOf,
+    PutOptions, RecordInfo, Status, StopAnswer, VerifyOptions,
 };
 use crate::body::{lines, streamed};
 use crate::error::{ErrorBody, ErrorCode};
@@ -39,6 +39,10 @@ pub(crate) fn shared<S: Service>(service: Arc<S>) -> Router {
         .route("/v1/verify", post(verify::<S>))
         .route("/v1/invites", post(invite::<S>))
         .route("/v1/restore", get(restore::<S>))
+        .route("/v1/ledger/notarisations/{commitment}", post(notarise::<S>))
+        .route("/v1/ledger/proof", get(prove::<S>))
+        .route("/v1/ledger/headers", get(headers::<S>))
+        .route("/v1/ledger/genesis", get(genesis::<S>))
         .route("/v1/foreign-packs/open", post(open_foreign::<S>))
         .route("/v1/stop", post(stop::<S>))
         .fallback(no_route)
@@ -202,6 +206,32 @@ async fn restore<S: Service>(State(service): State<Arc<S>>) -> Result<Response, 
 async fn kit<S: Service>(State(service): State<Arc<S>>) -> Result<Response, ErrorBody> {
     let headers = [(header::CACHE_CONTROL, "no-store")];
     service.kit().await.map(|text| (headers, text).into_response())
+}
+
+async fn notarise<S: Service>(
+    State(service): State<Arc<S>>,
+    Path(commitment): Path<String>,
+) -> Result<Json<EntryAt>, ErrorBody> {
+    let commitment: Digest = commitment.parse().map_err(|error| ErrorBody::new(ErrorCode::BadRequest, error))?;
+    service.notarise(commitment).await.map(Json)
+}
+
+async fn prove<S: Service>(
+    State(service): State<Arc<S>>,
+    Params(what): Params<ProofOf>,
+) -> Result<Response, ErrorBody> {
+    service.prove(what).await.map(IntoResponse::into_response)
+}
+
+async fn headers<S: Service>(
+    State(service): State<Arc<S>>,
+    Params(range): Params<HeaderRange>,
+) -> Result<Response, ErrorBody> {
+    service.headers(range).await.map(IntoResponse::into_response)
+}
+
+async fn genesis<S: Service>(State(service): State<Arc<S>>) -> Result<Response, ErrorBody> {
+    service.genesis().await.map(IntoResponse::into_response)
 }
 
 async fn open_foreign<S: Service>(State(service): State<Arc<S>>) -> Result<Json<OpenedAnswer>, ErrorBody> {

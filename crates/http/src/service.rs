@@ -3,13 +3,13 @@
 use std::future::Future;
 use std::ops::Range;
 
-use bithealth_types::RecordId;
+use bithealth_types::{Digest, RecordId};
 use bytes::Bytes;
 use futures::stream::BoxStream;
 
 use crate::api::{
-    ExportFilter, InviteInfo, InviteOptions, ListFilter, MemberInfo, OpenedAnswer, PeerInfo, PutEvent, PutOptions,
-    RecordInfo, RestoreEvent, Status, VerifyEvent, VerifyOptions,
+    EntryAt, ExportFilter, HeaderRange, InviteInfo, InviteOptions, ListFilter, MemberInfo, OpenedAnswer, PeerInfo,
+    ProofOf, PutEvent, PutOptions, RecordInfo, RestoreEvent, Status, VerifyEvent, VerifyOptions,
 };
 use crate::error::ErrorBody;
 use crate::range::ByteRange;
@@ -86,6 +86,18 @@ pub trait Service: Send + Sync + 'static {
 
     /// How the restore of this node goes on; ends with [`RestoreEvent::Done`], at once if there is nothing to restore.
     fn restore(&self) -> impl Future<Output = Result<EventStream<RestoreEvent>, ErrorBody>> + Send;
+
+    /// Puts a commitment on the ledger, durably here; where its entry stands.
+    fn notarise(&self, commitment: Digest) -> impl Future<Output = Result<EntryAt, ErrorBody>> + Send;
+
+    /// A proof that this was on the ledger: a canonical `Proof`.
+    fn prove(&self, what: ProofOf) -> impl Future<Output = Result<Bytes, ErrorBody>> + Send;
+
+    /// Headers from this height on, at most [`crate::api::HEADERS_MAX`]: canonical `SignedHeader`s, each behind its length.
+    fn headers(&self, range: HeaderRange) -> impl Future<Output = Result<Bytes, ErrorBody>> + Send;
+
+    /// The genesis: canonical.
+    fn genesis(&self) -> impl Future<Output = Result<Bytes, ErrorBody>> + Send;
 
     /// Fetches a pack that was not sealed for us, with all its shards, and tries to open it; refused, or the promise of
     /// the network is broken.

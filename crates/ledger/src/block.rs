@@ -385,11 +385,12 @@ impl State {
     }
 
     /// No header may be of an earlier time.
-    fn time_before(&self) -> u64 {
+    pub(crate) fn time_before(&self) -> u64 {
         self.tip().map_or(self.genesis().time_ms, |header| header.time_ms)
     }
 
-    fn recovery_digest(&self) -> Digest {
+    /// What every header names as the recovery policy.
+    pub(crate) fn recovery_digest(&self) -> Digest {
         digest(&self.genesis().recovery.clone().unwrap_or_default())
     }
 }

@@ -1,5 +1,9 @@
 //! Organisations, nodes and their logs for tests. Keys are made from small numbers.
 
+mod history;
+
+pub(crate) use history::{FILE, History, SALT, history};
+
 use bithealth_proto::v1::{self, entry::Operation};
 use bithealth_types::{Digest, Height, MemberId, NodeId, ValidatorId};
 use bytes::Bytes;
@@ -231,7 +235,11 @@ pub(crate) fn certified(validators: &ValidatorSet, header: v1::Header, body: v1:
 
 /// Lets `state` take the next block.
 pub(crate) fn finalise(state: &mut State) -> v1::Block {
-    let block = next_block(state, NOW).unwrap();
+    finalise_at(state, NOW)
+}
+
+pub(crate) fn finalise_at(state: &mut State, now_ms: u64) -> v1::Block {
+    let block = next_block(state, now_ms).unwrap();
     let checked = state.check_block(&block).unwrap();
     state.apply_block(checked);
     block

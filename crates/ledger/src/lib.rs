@@ -12,15 +12,20 @@
 //! organisations), both entries stand in their logs, and the one that a block covered first, then the one of the lower
 //! author id, takes effect. An honest node does not write such an entry knowingly: [`State::check_own`].
 //!
+//! **Without a state**: [`Light`] follows the history by its headers, and [`check_proof`] takes one file as proof that an
+//! entry was in its author's log at a height. Both need the genesis and nothing else.
+//!
 //! [`SignedNote`] is the form in which heads leave the consortium, for witnesses and monitors that others wrote.
 
 mod block;
 mod certificate;
 mod entry;
+mod light;
 mod log;
 mod member;
 mod note;
 mod pack;
+mod proof;
 mod registry;
 mod state;
 mod validators;
@@ -31,6 +36,7 @@ pub use certificate::{
     vote_message,
 };
 pub use entry::{Applied, Checked, EntryError, Equivocation, NotEquivocation, entry_digest, sign};
+pub use light::{Light, LightError, Skip, signed_header};
 pub use log::{Log, entry_leaf};
 pub use member::{
     JURISDICTION_LEN_MAX, MembershipError, NAME_LEN_MAX, RECIPIENT_LEN, REGION_LEN_MAX, admission, invite,
@@ -42,6 +48,7 @@ pub use note::{
     NoteSignature, SignedNote, VerifierKey, VerifierKeyError, cosign, sign_note, verify_cosignature, verify_note,
 };
 pub use pack::{KEEP_IN_MAX, Pack, PackError, WRAP_LEN_MAX, WRAPS_MAX};
+pub use proof::{NotProven, Parts, Proven, build_proof, check_proof, commitment};
 pub use registry::{Member, Node};
 pub use state::{GenesisError, State};
 pub use validators::{NotValidators, VALIDATORS_MAX, Validator, ValidatorSet, faulty, quorum};

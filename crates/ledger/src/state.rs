@@ -296,7 +296,7 @@ impl State {
         log.frozen.get_or_insert(Box::new(proof));
     }
 
-    // What block.rs needs.
+    // What block.rs, light.rs and proof.rs need.
 
     pub(crate) fn tip_digest(&self) -> Digest {
         self.tip.as_ref().map_or(Digest(self.id.0), |tip| tip.1)
@@ -304,6 +304,11 @@ impl State {
 
     pub(crate) fn entries(&self, author: &NodeId) -> Option<&Entries> {
         self.logs.get(author)
+    }
+
+    /// The frontiers of all logs, by author, as the tip commits to them.
+    pub(crate) fn frontiers(&self) -> &BTreeMap<Vec<u8>, Digest> {
+        &self.frontier
     }
 
     /// The root over all headers up to the tip.

@@ -62,6 +62,11 @@ pub enum Command {
     Kit(KitArgs),
     /// Get everything back on an empty machine, from a recovery kit
     Restore(RestoreArgs),
+    /// Prove later that a file existed now, unchanged, without showing it to anybody
+    Notarise(NotariseArgs),
+    /// Check the history, and prove to outsiders what is in it
+    #[command(subcommand)]
+    Ledger(LedgerCommand),
     /// Start a network of several regions on this machine, lose a part of it, and get the records back
     Demo(DemoArgs),
 }
@@ -187,6 +192,55 @@ pub enum WaitFor {
     Replicated,
     /// Besides, in a block that a quorum of the members signed
     Final,
+}
+
+/// `notarise`
+#[derive(Debug, Args)]
+pub struct NotariseArgs {
+    /// The file; it stays where it is
+    pub file: PathBuf,
+    /// Where to write the proof [default: the file's name and .proof.json]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// The longest wait for the block that covers it
+    #[arg(long, value_name = "TIME", default_value = "1m", value_parser = parse_duration)]
+    pub timeout: Duration,
+}
+
+/// `ledger`
+#[derive(Debug, Subcommand)]
+pub enum LedgerCommand {
+    /// Write the genesis to a file: with it, anybody can check proofs
+    Genesis {
+        /// Where to
+        #[arg(short, long, value_name = "FILE")]
+        output: PathBuf,
+    },
+    /// Check the whole history from the genesis on, from headers and certificates alone
+    Verify {
+        /// A genesis that was kept elsewhere [default: the node's own]
+        #[arg(long, value_name = "FILE")]
+        genesis: Option<PathBuf>,
+    },
+    /// Write a proof that something is on the ledger
+    Prove {
+        /// A record's id, an entry as NODE:POSITION, or a commitment; or a proof that `notarise` could not finish
+        what: String,
+        /// Where to
+        #[arg(short, long, value_name = "FILE")]
+        output: PathBuf,
+    },
+    /// Check a proof, with no node and no network
+    Check {
+        /// The proof
+        proof: PathBuf,
+        /// The genesis of the network, from a source you trust
+        #[arg(long, value_name = "FILE")]
+        genesis: PathBuf,
+        /// The file that was notarised
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
 }
 
 /// `get`

@@ -7,7 +7,7 @@ use bithealth_http::api::*;
 use bithealth_http::*;
 use bithealth_proto::v1::{PutEnd, PutFrame, PutRecord, put_frame};
 use bithealth_proto::{decode_frame, encode};
-use bithealth_types::{ByteLen, NodeId, RecordId};
+use bithealth_types::{ByteLen, Digest, NodeId, RecordId, Sequence};
 use bytes::{Bytes, BytesMut};
 use futures::channel::mpsc;
 use futures::{SinkExt, StreamExt, stream};
@@ -181,6 +181,22 @@ impl Service for Served {
     async fn restore(&self) -> Result<EventStream<RestoreEvent>, ErrorBody> {
         let done = RestoreEvent::Done { records: 1, bytes: ByteLen(1), packs: 1, packs_failed: 0 };
         Ok(stream::iter([done]).boxed())
+    }
+
+    async fn notarise(&self, _commitment: Digest) -> Result<EntryAt, ErrorBody> {
+        Ok(EntryAt { author: NodeId([1; 32]), sequence: Sequence(7) })
+    }
+
+    async fn prove(&self, what: ProofOf) -> Result<Bytes, ErrorBody> {
+        Ok(format!("{what:?}").into())
+    }
+
+    async fn headers(&self, range: HeaderRange) -> Result<Bytes, ErrorBody> {
+        Ok(format!("{range:?}").into())
+    }
+
+    async fn genesis(&self) -> Result<Bytes, ErrorBody> {
+        Ok(Bytes::from_static(b"the genesis"))
     }
 
     async fn open_foreign(&self) -> Result<OpenedAnswer, ErrorBody> {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use bithealth_http::api::*;
 use bithealth_http::*;
-use bithealth_types::{ByteLen, NodeId, RecordId};
+use bithealth_types::{ByteLen, Digest, NodeId, RecordId, Sequence};
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, stream};
 use tokio::net::UnixStream;
@@ -198,6 +198,22 @@ impl Service for Memory {
 
     async fn restore(&self) -> Result<EventStream<RestoreEvent>, ErrorBody> {
         Ok(stream::empty().boxed())
+    }
+
+    async fn notarise(&self, _commitment: Digest) -> Result<EntryAt, ErrorBody> {
+        Ok(EntryAt { author: NodeId([1; 32]), sequence: Sequence(7) })
+    }
+
+    async fn prove(&self, what: ProofOf) -> Result<Bytes, ErrorBody> {
+        Ok(format!("{what:?}").into())
+    }
+
+    async fn headers(&self, range: HeaderRange) -> Result<Bytes, ErrorBody> {
+        Ok(format!("{range:?}").into())
+    }
+
+    async fn genesis(&self) -> Result<Bytes, ErrorBody> {
+        Ok(Bytes::from_static(b"the genesis"))
     }
 
     async fn open_foreign(&self) -> Result<OpenedAnswer, ErrorBody> {

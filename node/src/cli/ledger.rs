@@ -1,0 +1,245 @@
+//! `ledger`: the history checked from its beginning, and proofs that leave the network.
+
+use std::path::Path;
+
+use bithealth_http::api::{EntryAt, HeaderRange, ProofOf};
+use bithealth_ledger::{Light, Proven, check_proof};
+use bithealth_proto::{Limited, decode, v1, v1::entry::Operation};
+use bithealth_types::{Digest, Height, Sequence};
+use data_encoding::BASE64;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::args::LedgerCommand;
+use super::exit::Exit;
+use super::failure::Failure;
+use super::show::{Show, count, counted_as};
+use crate::client::Client;
+
+/// Bytes in front of each header of an answer.
+const FRAME_HEAD_LEN: usize = 4;
+/// A file longer than this is none of ours.
+const FILE_LEN_MAX: u64 = 16 << 20;
+
+/// A genesis or a proof as a file: what it is in words for people, and the canonical bytes that count.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Paper {
+    /// `bithealth genesis 1`, `bithealth proof 1`, `bithealth receipt 1`.
+    pub(crate) format: String,
+    /// For people; not read back.
+    #[serde(default)]
+    pub(crate) says: serde_json::Value,
+    /// The canonical bytes, as base64.
+    pub(crate) bytes: String,
+}
+
+pub(crate) const GENESIS: &str = "bithealth genesis 1";
+pub(crate) const PROOF: &str = "bithealth proof 1";
+
+/// Runs `ledger`.
+pub(crate) async fn run(client: &Client, command: LedgerCommand, show: Show) -> Result<Exit, Failure> {
+    match command {
+        LedgerCommand::Genesis { output } => genesis(client, &output, show).await,
+        LedgerCommand::Verify { genesis } => verify(client, genesis.as_deref(), show).await,
+        LedgerCommand::Prove { what, output } => prove(client, &what, &output, show).await,
+        LedgerCommand::Check { proof, genesis, file } => check(&proof, &genesis, file.as_deref(), show),
+    }
+}
+
+async fn genesis(client: &Client, output: &Path, show: Show) -> Result<Exit, Failure> {
+    let bytes = client.genesis().await?;
+    let genesis: v1::Genesis = read(&bytes, "the node's genesis")?;
+    let says = json!({ "network": genesis.name, "digest": genesis.id(), "founded_ms": genesis.time_ms });
+    write_paper(output, GENESIS, &says, &bytes)?;
+    show.answer(&json!({ "path": output, "digest": genesis.id() }), |_| {
+        format!("{}: the genesis of {}, {}", output.display(), genesis.name, genesis.id())
+    });
+    Ok(Exit::Done)
+}
+
+async fn verify(client: &Client, genesis: Option<&Path>, show: Show) -> Result<Exit, Failure> {
+    let genesis: v1::Genesis = match genesis {
+        Some(path) => read(&read_paper(path, GENESIS)?, &path.display().to_string())?,
+        None => read(&client.genesis().await?, "the node's genesis")?,
+    };
+    let mut light = Light::new(&genesis).map_err(Failure::new)?;
+    let mut votes = 0;
+    loop {
+        let next = Height(light.height().0 + 1);
+        let headers = headers(&client.headers(HeaderRange { from: next }).await?)?;
+        if headers.is_empty() {
+            break;
+        }
+        for header in &headers {
+            let at = light.height().0 + 1;
+            light.advance(header).map_err(|error| {
+                Failure::new(format_args!("the history is false at height {at}: {error}"))
+                    .next("compare with another member's node, and tell the members: somebody shows a false history")
+            })?;
+            let signers = header.certificate.as_ref().map(|it| it.signers.clone()).unwrap_or_default();
+            votes += u64::from(signers.iter().map(|byte| byte.count_ones()).sum::<u32>());
+        }
+    }
+    let told = json!({
+        "height": light.height(), "digest": light.digest(), "votes": votes,
+        "validators": light.validators().count(), "genesis": genesis.id(),
+    });
+    show.answer(&told, |_| {
+        let blocks = counted_as(light.height().0, "block", "blocks");
+        format!("{blocks} and {} votes are sound, from genesis {} to {}", count(votes), genesis.id(), light.digest())
+    });
+    Ok(Exit::Done)
+}
+
+fn headers(mut bytes: &[u8]) -> Result<Vec<v1::SignedHeader>, Failure> {
+    let mut headers = Vec::new();
+    while let Some((head, rest)) = bytes.split_first_chunk::<FRAME_HEAD_LEN>() {
+        let len = u32::from_be_bytes(*head) as usize;
+        let frame = rest.get(..len).ok_or_else(|| Failure::new("the node's answer is cut short"))?;
+        headers.push(read(frame, "a header")?);
+        bytes = &rest[len..];
+    }
+    Ok(headers)
+}
+
+async fn prove(client: &Client, what: &str, output: &Path, show: Show) -> Result<Exit, Failure> {
+    let bytes = match proof_of(what) {
+        Some(what) => client.prove(&what).await?,
+        None => return super::notarise::finish(client, Path::new(what), output, show).await,
+    };
+    save_proof(output, &read::<v1::Proof>(&bytes, "the proof")?, show)
+}
+
+/// A record, an entry or a commitment; none: the name of a file.
+fn proof_of(what: &str) -> Option<ProofOf> {
+    if let Ok(record) = what.parse() {
+        return Some(ProofOf::Record(record));
+    }
+    if let Ok(commitment) = what.parse::<Digest>() {
+        return Some(ProofOf::Commitment(commitment));
+    }
+    let (author, sequence) = what.split_once(':')?;
+    Some(ProofOf::Entry(EntryAt { author: author.parse().ok()?, sequence: Sequence(sequence.parse().ok()?) }))
+}
+
+/// Writes a proof, with what it says in words.
+pub(crate) fn save_proof(output: &Path, proof: &v1::Proof, show: Show) -> Result<Exit, Failure> {
+    let head = proof.head.as_ref().and_then(|it| it.header.as_ref()).map_or(0, |header| header.height);
+    let says =
+        json!({ "height": head, "sequence": proof.index, "check": "bithealth ledger check THIS --genesis FILE" });
+    let bytes = bithealth_proto::encode(proof);
+    write_paper(output, PROOF, &says, &bytes)?;
+    let told = json!({ "path": output, "height": head, "bytes": bytes.len() });
+    show.answer(&told, |_| format!("{}: proven by the block at height {}", output.display(), count(head)));
+    Ok(Exit::Done)
+}
+
+fn check(proof: &Path, genesis: &Path, file: Option<&Path>, show: Show) -> Result<Exit, Failure> {
+    let named = |path: &Path| path.display().to_string();
+    let genesis: v1::Genesis = read(&read_paper(genesis, GENESIS)?, &named(genesis))?;
+    let message: v1::Proof = read(&read_paper(proof, PROOF)?, &named(proof))?;
+    let refused = |error: &dyn std::fmt::Display| {
+        Failure::new(format_args!("{} proves nothing: {error}", proof.display()))
+            .next("ask whoever gave it to you for the proof again, and make sure the genesis is of the same network")
+    };
+    let proven = check_proof(&genesis, &message).map_err(|error| refused(&error))?;
+    if let Some(file) = file {
+        let opening = message.opening.as_ref().ok_or_else(|| refused(&"it is about no file"))?;
+        let digest = super::notarise::file_digest(file)?;
+        if opening.file != digest.0.as_slice() {
+            return Err(refused(&format_args!("{} is not the file that was notarised", file.display())));
+        }
+    }
+    show.answer(&told(&proven, file), |_| words(&proven, file));
+    Ok(Exit::Done)
+}
+
+fn told(proven: &Proven, file: Option<&Path>) -> serde_json::Value {
+    json!({
+        "proven": true, "what": what(proven), "height": proven.height, "time_ms": proven.time_ms,
+        "uncertainty_ms": proven.uncertainty_ms, "author": proven.author, "sequence": proven.sequence,
+        "entry": proven.entry_digest, "votes": proven.votes, "validators": proven.validators, "file": file,
+    })
+}
+
+fn words(proven: &Proven, file: Option<&Path>) -> String {
+    let time = format!("{} s since 1970, within {} s", proven.time_ms / 1000, proven.uncertainty_ms / 1000);
+    let mut text = format!(
+        "proven: {}, entry {} of node {}\nby:     the block at height {}, signed by {} of {} validators, at {time}\n",
+        what(proven),
+        proven.sequence,
+        proven.author,
+        count(proven.height.0),
+        proven.votes,
+        proven.validators
+    );
+    if let Some(file) = file {
+        text += &format!("file:   {} is the one notarised, unchanged\n", file.display());
+    }
+    text
+}
+
+fn what(proven: &Proven) -> &'static str {
+    match proven.entry.operation {
+        Some(Operation::Notarise(_)) => "a file was notarised",
+        Some(Operation::CommitPack(_)) => "a pack of records was committed",
+        Some(Operation::RetirePack(_)) => "a pack was gathered into another",
+        Some(Operation::PlaceShard(_)) => "a shard was placed",
+        Some(Operation::Admit(_)) => "an organisation was admitted",
+        Some(Operation::AddNode(_)) => "a node was certified",
+        Some(Operation::RetireNode(_)) => "a node was retired",
+        None => "an entry of a kind this version does not know was written",
+    }
+}
+
+pub(crate) fn read<M: Limited>(bytes: &[u8], what: &str) -> Result<M, Failure> {
+    decode(bytes).map_err(|error| Failure::new(format_args!("{what}: {error}")))
+}
+
+pub(crate) fn write_paper(path: &Path, format: &str, says: &serde_json::Value, bytes: &[u8]) -> Result<(), Failure> {
+    let paper = Paper { format: format.to_owned(), says: says.clone(), bytes: BASE64.encode(bytes) };
+    let text = serde_json::to_string_pretty(&paper).expect("texts and numbers become JSON") + "\n";
+    std::fs::write(path, text).map_err(|error| Failure::file(path, error))
+}
+
+/// The canonical bytes in a file of this format.
+pub(crate) fn read_paper(path: &Path, format: &str) -> Result<Vec<u8>, Failure> {
+    let file = |error| Failure::file(path, error);
+    let len = std::fs::metadata(path).map_err(file)?.len();
+    let wrong = |what: &dyn std::fmt::Display| Failure::new(format_args!("{}: {what}", path.display()));
+    if len > FILE_LEN_MAX {
+        return Err(wrong(&"too long to be one of ours"));
+    }
+    let text = std::fs::read_to_string(path).map_err(file)?;
+    let paper: Paper = serde_json::from_str(&text).map_err(|error| wrong(&error))?;
+    if paper.format != format {
+        return Err(wrong(&format_args!("it is a \"{}\", a \"{format}\" is due", paper.format)));
+    }
+    BASE64.decode(paper.bytes.as_bytes()).map_err(|error| wrong(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_to_prove_is_told_by_its_form() {
+        assert!(matches!(proof_of(&"ab".repeat(16)), Some(ProofOf::Record(_))));
+        assert!(matches!(proof_of(&"ab".repeat(32)), Some(ProofOf::Commitment(_))));
+        assert!(matches!(proof_of(&format!("{}:7", "ab".repeat(32))), Some(ProofOf::Entry(_))));
+        assert!(proof_of("x-ray.proof.json").is_none());
+    }
+
+    #[test]
+    fn a_paper_reads_back_and_another_format_or_a_damaged_one_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("paper.json");
+        write_paper(&path, PROOF, &json!({}), b"bytes").unwrap();
+        assert_eq!(read_paper(&path, PROOF).unwrap(), b"bytes");
+        let error = read_paper(&path, GENESIS).unwrap_err();
+        assert!(error.what.contains("\"bithealth genesis 1\" is due"), "{}", error.what);
+        std::fs::write(&path, "{").unwrap();
+        assert!(read_paper(&path, PROOF).unwrap_err().what.contains("paper.json"));
+        assert!(read_paper(&folder.path().join("absent"), PROOF).unwrap_err().what.contains("absent"));
+    }
+}
