@@ -217,7 +217,10 @@ impl Driver {
 
     /// One turn: what came, then what follows from it. Blocks on the disk.
     fn turn(&mut self, inputs: Vec<Input>) {
-        self.wake = self.wake.filter(|at| *at > self.now());
+        let now = self.now();
+        if self.wake.take_if(|at| *at <= now).is_some() {
+            self.input(Input::Tick); // a message may have come first: the time has passed all the same
+        }
         for input in inputs {
             self.input(input);
         }

@@ -260,7 +260,7 @@ impl Engine {
             Input::Tick => self.tick(now, out),
         }
         self.accuse(out);
-        self.tell_wake(out);
+        self.tell_wake(now, out);
         Ok(())
     }
 
@@ -439,10 +439,11 @@ impl Engine {
         }
     }
 
-    fn tell_wake(&mut self, out: &mut VecDeque<Effect>) {
+    /// What is overdue is asked for again: a shell that was busy with messages may have passed the time over.
+    fn tell_wake(&mut self, now: Time, out: &mut VecDeque<Effect>) {
         let timers = self.shared.timers.iter().map(|(due, _)| *due);
         let next = timers.chain(self.shared.unsent_at).min();
-        if next != self.told_wake {
+        if next != self.told_wake || next.is_some_and(|at| at <= now) {
             self.told_wake = next;
             out.extend(next.map(Effect::WakeAt));
         }

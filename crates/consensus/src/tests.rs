@@ -201,6 +201,20 @@ fn a_message_that_could_not_be_sent_is_sent_again() {
 }
 
 #[test]
+fn a_wake_that_was_passed_over_is_asked_for_again() {
+    let mut one = engine(1, None);
+    let due = step(&mut one, 0, start(4, 1, vec![])).into_iter().find_map(|effect| match effect {
+        Effect::WakeAt(at) => Some(at),
+        _ => None,
+    });
+    let due = due.expect("a round has a time limit");
+    let unrelated = || Input::Checked { value: digest_of_bytes(b"unknown"), valid: true };
+    assert_eq!(step(&mut one, due.0 - 1, unrelated()), [], "not before it is due");
+    assert_eq!(step(&mut one, due.0 + 5, unrelated()), [Effect::WakeAt(due)]);
+    assert!(!sent(&step(&mut one, due.0 + 6, Input::Tick)).is_empty());
+}
+
+#[test]
 fn a_validator_that_votes_twice_is_named_with_both_votes() {
     let mut one = engine(1, None);
     step(&mut one, 0, start(4, 1, vec![]));
