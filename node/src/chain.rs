@@ -3,18 +3,23 @@
 //! The ledger's core decides what is valid; this driver stores it first and applies it then, so that after a restart the
 //! same state comes back from the same entries.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bithealth_envelope::NodeKey;
-use bithealth_ledger::{BlockError, EntryError, Equivocation, GenesisError, State};
+use bithealth_ledger::{Accused, BlockError, EntryError, GenesisError, State, entry_leaf, equivocation, signed_header};
 use bithealth_proto::v1::entry::Operation;
 use bithealth_proto::{DecodeError, decode, encode, v1};
 use bithealth_store::{Kind, Position, ReadError, Store, WriteError};
 use bithealth_types::{Digest, Height, NodeId, Sequence, ValidatorId};
 use bytes::Bytes;
 use tokio::sync::watch;
+use tracing::error;
 
 use crate::vault::whole;
+
+/// Where the proof of a fork is kept.
+const FORK_KEY: &[u8] = b"fork";
 
 /// The ledger of this node.
 pub struct Chain {
@@ -23,6 +28,9 @@ pub struct Chain {
     key: NodeKey,
     /// Where the last entry lies that was taken and perhaps not synced.
     written: Mutex<Option<Position>>,
+    /// Authors whose log may be another one elsewhere, since the last block.
+    suspects: Mutex<BTreeSet<NodeId>>,
+    fork: Mutex<Option<v1::Fork>>,
     changed: watch::Sender<u64>,
 }
 
@@ -42,6 +50,9 @@ pub enum ChainError {
     /// An entry of ours was refused by our own rules.
     #[error("the ledger refuses this: {0}")]
     Refused(#[from] EntryError),
+    /// Entries that should replace others are not those a block covers.
+    #[error("these are not the entries that the block covers")]
+    OtherEntries,
     /// A stored entry or block is damaged.
     #[error("a stored ledger entry is damaged: {0}")]
     Damaged(#[from] DecodeError),
@@ -67,6 +78,12 @@ pub enum Received {
     Known,
     /// Something before it is missing here: ask for it.
     Behind,
+    /// It is at odds with what is here, and both are signed by one author.
+    Evidence(Box<v1::Evidence>),
+    /// It is at odds with the log of this author that is here: to be compared.
+    Diverged(NodeId),
+    /// It follows another block than the tip: to be compared.
+    OtherHistory,
     /// False: its sender is to blame.
     False(String),
 }
@@ -80,7 +97,17 @@ impl Chain {
         let mut state = State::from_genesis(genesis)?;
         replay_entries(&mut state, &store)?;
         replay_blocks(&mut state, &store)?;
-        Ok(Self { state: RwLock::new(state), store, key, written: Mutex::new(None), changed: watch::channel(0).0 })
+        let fork = store.contains(Kind::Meta, FORK_KEY)?.then(|| whole(&store, Kind::Meta, FORK_KEY)).transpose()?;
+        let fork = fork.map(|bytes| decode(&bytes)).transpose()?;
+        Ok(Self {
+            state: RwLock::new(state),
+            store,
+            key,
+            written: Mutex::default(),
+            suspects: Mutex::default(),
+            fork: Mutex::new(fork),
+            changed: watch::channel(0).0,
+        })
     }
 
     /// The state; hold it briefly.
@@ -128,10 +155,11 @@ impl Chain {
         let mut state = self.write();
         let checked = match state.check(signed) {
             Ok(checked) => checked,
-            Err(EntryError::Known { .. }) => return Ok(Received::Known),
+            Err(EntryError::Known { .. } | EntryError::Frozen { .. }) => return Ok(Received::Known),
+            Err(EntryError::WrongPrevious { author, .. }) => return Ok(self.suspect(author)),
             Err(error) if error.is_waiting() => return Ok(Received::Behind),
-            Err(error @ (EntryError::Forked { author, sequence, .. } | EntryError::Final { author, sequence })) => {
-                return Ok(self.compare(&mut state, signed, &author, Sequence(sequence), &error));
+            Err(EntryError::Forked { author, sequence, .. } | EntryError::Final { author, sequence }) => {
+                return Ok(self.compare(signed, &author, Sequence(sequence)));
             }
             Err(error) => return Ok(Received::False(error.to_string())),
         };
@@ -145,24 +173,71 @@ impl Chain {
     }
 
     /// Another entry of this author is here at its position, or the same one: only the store can tell, once it is final.
-    fn compare(
-        &self,
-        state: &mut State,
-        theirs: &v1::SignedEntry,
-        author: &NodeId,
-        sequence: Sequence,
-        error: &EntryError,
-    ) -> Received {
+    fn compare(&self, theirs: &v1::SignedEntry, author: &NodeId, sequence: Sequence) -> Received {
         match read_entry(&self.store, author, sequence) {
             Ok(ours) if ours.entry == theirs.entry => Received::Known,
-            Ok(ours) => {
-                if let Ok(proof) = Equivocation::new(ours, theirs.clone()) {
-                    state.freeze(proof);
-                }
-                Received::False(error.to_string())
-            }
+            Ok(ours) => match equivocation(&ours, theirs) {
+                Ok(evidence) => Received::Evidence(Box::new(evidence)),
+                Err(error) => Received::False(error.to_string()),
+            },
             Err(_) => Received::Known, // ours is damaged: not the peer's fault
         }
+    }
+
+    fn suspect(&self, author: NodeId) -> Received {
+        self.suspects.lock().expect("no holder panics").insert(author);
+        Received::Diverged(author)
+    }
+
+    /// Authors whose log may be another one elsewhere: an entry or a block was at odds with what is here.
+    pub fn suspects(&self) -> Vec<NodeId> {
+        let suspects = self.suspects.lock().expect("no holder panics").clone();
+        let state = self.state();
+        suspects.into_iter().filter(|author| !state.is_accused(&Accused::Author(*author))).collect()
+    }
+
+    /// The proof that the history forked, if it did.
+    pub fn fork(&self) -> Option<v1::Fork> {
+        self.fork.lock().expect("no holder panics").clone()
+    }
+
+    /// What was shown against others.
+    pub fn evidence(&self) -> v1::EvidenceSet {
+        let evidence = self.state().accused().map(|(_, evidence, _)| evidence.clone()).collect();
+        v1::EvidenceSet { evidence, fork: self.fork() }
+    }
+
+    /// Takes over what a block, decided by a quorum, covers of a log of which other entries are here: `entries` behind
+    /// what is final of it. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`ChainError::OtherEntries`] if these are not what the block covers; [`ChainError`] if the store fails.
+    pub fn adopt(&self, covered: &v1::Frontier, entries: &[v1::SignedEntry]) -> Result<(), ChainError> {
+        let author = NodeId::try_from(covered.author.as_ref()).map_err(|_| ChainError::OtherEntries)?;
+        let mut state = self.write();
+        let (first, len) = state.log(&author).map_or((0, 0), |log| (log.final_len, log.len));
+        let leaves: Vec<Digest> = entries.iter().map(entry_leaf).collect();
+        let fits = covered.len == first + entries.len() as u64;
+        if !fits || covered.root != state.root_with(&author, &leaves).0.as_slice() {
+            return Err(ChainError::OtherEntries);
+        }
+        let mut position = None;
+        for sequence in covered.len..len {
+            position = Some(self.store.remove(Kind::Entry, &entry_key(&author, Sequence(sequence)))?);
+        }
+        for (sequence, signed) in (first..).zip(entries) {
+            let key = entry_key(&author, Sequence(sequence));
+            position = Some(self.store.put(Kind::Entry, &key, &[], &[&encode(signed)])?);
+        }
+        position.map_or(Ok(()), |position| self.store.sync(position))?;
+        // What followed from the entries that were here is undone by beginning anew.
+        let mut anew = State::from_genesis(state.genesis().clone())?;
+        replay_entries(&mut anew, &self.store)?;
+        replay_blocks(&mut anew, &self.store)?;
+        *state = anew;
+        drop(state);
+        self.notify();
+        Ok(())
     }
 
     /// Makes everything that was taken durable. Blocks on the disk.
@@ -185,8 +260,13 @@ impl Chain {
         let mut state = self.write();
         let checked = match state.check_block(block) {
             Ok(checked) => checked,
-            Err(BlockError::Known { .. }) => return Ok(Received::Known),
+            Err(BlockError::Known { height }) => {
+                let known = self.known_block(&state, block, Height(height));
+                return Ok(known.unwrap_or(Received::Known)); // ours cannot be read: not the peer's fault
+            }
             Err(BlockError::Missing { .. } | BlockError::Gap { .. }) => return Ok(Received::Behind),
+            Err(BlockError::OtherLog { author, .. }) => return Ok(self.suspect(author)),
+            Err(BlockError::Previous { .. }) => return Ok(Received::OtherHistory),
             Err(error) => return Ok(Received::False(error.to_string())),
         };
         self.sync()?; // the entries it covers come before it
@@ -195,8 +275,38 @@ impl Chain {
         self.store.sync(position)?;
         state.apply_block(checked);
         drop(state);
+        self.suspects.lock().expect("no holder panics").clear();
         self.notify();
         Ok(Received::New)
+    }
+
+    /// A block of a height that is final here: the same, a false one, or the proof of a fork, which is kept.
+    fn known_block(&self, state: &State, theirs: &v1::Block, height: Height) -> Result<Received, ChainError> {
+        let theirs_digest = theirs.header.as_ref().map(bithealth_proto::digest);
+        if state.tip().map(bithealth_proto::digest) == theirs_digest && height == state.height() {
+            return Ok(Received::Known);
+        }
+        let ours = read_block(&self.store, height)?;
+        let have = bithealth_proto::digest(ours.header.as_ref().unwrap_or(&v1::Header::default()));
+        match state.check_fork(theirs, &have) {
+            Ok(()) => Ok(Received::Known),
+            Err(error @ BlockError::Forked { .. }) => {
+                error!(%error, "the history forked: this node votes no more, and keeps both");
+                self.keep_fork(v1::Fork { first: Some(signed_header(&ours)), second: Some(signed_header(theirs)) })?;
+                Ok(Received::Known)
+            }
+            Err(error) => Ok(Received::False(error.to_string())),
+        }
+    }
+
+    fn keep_fork(&self, fork: v1::Fork) -> Result<(), ChainError> {
+        let mut kept = self.fork.lock().expect("no holder panics");
+        if kept.is_none() {
+            let position = self.store.put(Kind::Meta, FORK_KEY, &[], &[&encode(&fork)])?;
+            *kept = Some(fork); // also where the disk fails to sync it
+            self.store.sync(position)?;
+        }
+        Ok(())
     }
 
     /// What to propose after the tip; what it covers is durable here. Blocks on the disk.
@@ -229,7 +339,12 @@ impl Chain {
         match checked {
             Ok(()) => self.sync().map(|()| Verdict::Valid),
             Err(BlockError::Missing { .. } | BlockError::Gap { .. }) => Ok(Verdict::Waits),
-            Err(error) => Ok(Verdict::Invalid(error.to_string())),
+            Err(error) => {
+                if let BlockError::OtherLog { author, .. } = error {
+                    self.suspect(author);
+                }
+                Ok(Verdict::Invalid(error.to_string()))
+            }
         }
     }
 

@@ -331,6 +331,14 @@ impl Client {
         self.whole(Method::GET, "/v1/ledger/genesis").await
     }
 
+    /// What was shown against others, as bytes of an `EvidenceSet`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn evidence(&self) -> Result<Bytes, ClientError> {
+        self.whole(Method::GET, "/v1/ledger/evidence").await
+    }
+
     async fn lines<T>(&self, method: Method, path: String) -> Result<Lines<T>, ClientError> {
         let answer = self.send(method, &path, None, Empty::new().boxed()).await?;
         Ok(Lines::new(path, answer))

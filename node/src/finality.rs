@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bithealth_consensus::{Due, Effect, Engine, Guilt, Halt, Input, Pace};
+use bithealth_ledger::double_vote;
 use bithealth_net::Topic;
 use bithealth_proto::{decode, encode, v1};
 use bithealth_store::{OsDisk, Wal, WalError};
@@ -18,6 +19,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::chain::{Received, Verdict};
 use crate::node::{Node, now_ms};
+use crate::reconcile;
 use crate::replicate::blocking;
 
 /// Messages that wait for the engine. 1,024 are a round of everybody in a large network; what does not fit is sent again.
@@ -26,6 +28,10 @@ const HEARD_MAX: usize = 1024;
 const PAUSE: Duration = Duration::from_secs(5);
 /// A block that was decided and could not be kept is tried again this much later.
 const KEEP_AGAIN: Duration = Duration::from_secs(1);
+
+/// Said where the history forked.
+const FORKED: &str = "two blocks of one height were certified: more validators lie than the network bears. Nothing more \
+                      is decided here; both are the proof (`bithealth ledger evidence`), and the members must meet";
 
 /// What the rest of the node knows of the engine, and how it tells it things.
 pub struct Finality {
@@ -47,8 +53,6 @@ pub struct Seen {
     pub signed: Vec<ValidatorId>,
     /// Why this node does not vote, where it should.
     pub halted: Option<String>,
-    /// Validators that voted twice.
-    pub guilty: Vec<ValidatorId>,
 }
 
 impl Default for Finality {
@@ -237,9 +241,10 @@ impl Driver {
         }
         self.flush();
         let (engine, finality) = (&self.engine, &self.node.finality);
+        let forked = self.node.chain.fork().map(|_| FORKED.to_owned());
         finality.note(|seen| {
             (seen.height, seen.round, seen.voted) = (engine.height().0, engine.round(), engine.heard());
-            seen.halted = engine.halted().map(Halt::to_string);
+            seen.halted = engine.halted().map(Halt::to_string).or(forked);
         });
     }
 
@@ -255,7 +260,7 @@ impl Driver {
     /// Begins the next height if it is due, and if this node votes.
     fn pace(&mut self) {
         self.due = None;
-        if self.engine.height() > self.tip || self.unkept.is_some() {
+        if self.engine.height() > self.tip || self.unkept.is_some() || self.node.chain.fork().is_some() {
             return;
         }
         let (votes, open) = {
@@ -360,12 +365,11 @@ impl Driver {
     }
 
     fn accuse(&mut self, guilt: &Guilt) {
-        warn!(validator = %guilt.validator.short(), "a validator voted twice");
-        self.node.finality.note(|seen| {
-            if !seen.guilty.contains(&guilt.validator) {
-                seen.guilty.push(guilt.validator);
-            }
-        });
+        let network = self.node.chain.state().genesis_id();
+        match double_vote(&network, 0, &guilt.first, &guilt.second) {
+            Ok(evidence) => reconcile::accuse(&self.node, evidence),
+            Err(error) => error!(%error, "what the engine found is no evidence"),
+        }
     }
 
     /// Keeps what must be kept; what cannot be is not followed by what should be sent after it.

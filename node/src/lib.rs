@@ -20,6 +20,7 @@ pub mod node;
 pub mod open;
 pub mod peers;
 pub mod prove;
+mod reconcile;
 pub mod replicate;
 pub mod restore;
 pub mod room;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bithealth_ledger::Accused;
 use bithealth_net::{Event, Events, GossipId, Protocol, Stream, Topic, Verdict};
 use bithealth_proto::v1::{self, entry::Operation, hello_answer::Answer, sync_answer, sync_request::Request};
 use bithealth_proto::{Limited, decode};
@@ -16,15 +17,16 @@ use tracing::{debug, info, warn};
 use crate::chain::{ChainError, Received};
 use crate::hold;
 use crate::node::Node;
+use crate::reconcile;
 use crate::replicate::blocking;
 use crate::vault::node_id;
 
 /// The version of the protocols spoken here.
 const VERSION: u32 = 1;
 /// Entries in one answer of a sync: with the longest entries (61 KiB) still below the frame limit.
-const ENTRIES_BATCH_MAX: u32 = 128;
+pub(crate) const ENTRIES_BATCH_MAX: u32 = 128;
 /// Blocks in one answer of a sync.
-const BLOCKS_BATCH_MAX: u32 = 64;
+pub(crate) const BLOCKS_BATCH_MAX: u32 = 64;
 /// A peer is asked what it knows at least this often: gossip does not back-fill.
 const SYNC_INTERVAL: Duration = Duration::from_secs(5);
 /// Addresses told in a hello.
@@ -51,6 +53,9 @@ pub enum HelloError {
     /// It was retired.
     #[error("it was retired")]
     Retired,
+    /// It wrote two entries at one position.
+    #[error("it signed two entries for one position of its log; its organisation sets up a new node with its kit")]
+    Frozen,
     /// It sent something false before.
     #[error("it sent something false: {fault}")]
     ShutOut {
@@ -167,6 +172,9 @@ async fn accept(node: &Arc<Node>, peer: NodeId, hello: v1::Hello) -> Result<(), 
     if let Some(fault) = node.shut_out.lock().expect("no holder panics").get(&peer) {
         return Err(HelloError::ShutOut { fault: fault.clone() });
     }
+    if node.chain.state().is_accused(&Accused::Author(peer)) {
+        return Err(HelloError::Frozen);
+    }
     let known = node.chain.state().node(&peer).map(|node| node.retired);
     match known {
         Some(true) => return Err(HelloError::Retired),
@@ -246,8 +254,13 @@ async fn on_gossip(node: &Arc<Node>, topic: Topic, from: NodeId, id: GossipId, b
     let verdict = match received {
         Ok(Received::New) => Verdict::Accept,
         Ok(Received::Known) => Verdict::Ignore,
-        Ok(Received::Behind) => {
+        Ok(Received::Behind | Received::Diverged(_) | Received::OtherHistory) => {
             node.followers.wake(&from);
+            Verdict::Ignore
+        }
+        Ok(Received::Evidence(evidence)) => {
+            let worker = node.clone();
+            blocking(move || reconcile::accuse(&worker, *evidence)).await;
             Verdict::Ignore
         }
         Ok(Received::False(why)) => {
@@ -321,6 +334,7 @@ async fn sync_once(node: &Arc<Node>, stream: &mut Stream) -> anyhow::Result<bool
             }
         }
     }
+    reconcile::compare(node, stream).await?;
     let mut next = height + 1;
     while next <= theirs.height {
         let request = v1::SyncBlocks { from: next, max: BLOCKS_BATCH_MAX };
@@ -328,41 +342,53 @@ async fn sync_once(node: &Arc<Node>, stream: &mut Stream) -> anyhow::Result<bool
             anyhow::bail!("the peer answered something that was not asked");
         };
         let worker = node.clone();
-        let taken = blocking(move || take_blocks(&worker, &batch.blocks)).await?;
+        let (taken, stopped) = blocking(move || take_blocks(&worker, batch.blocks)).await?;
         progress |= taken > 0;
         next += taken;
-        if taken == 0 {
-            break;
+        match stopped {
+            Some((block, Received::Diverged(author))) => reconcile::adopt(node, stream, &block, author).await?,
+            Some((_, Received::OtherHistory)) => {
+                reconcile::compare_blocks(node, stream).await?;
+                anyhow::ensure!(node.chain.fork().is_some(), "its blocks follow none that is here");
+                return Ok(false);
+            }
+            _ if taken == 0 => break,
+            _ => {}
         }
     }
     Ok(progress)
 }
 
-fn take_entries(node: &Node, entries: &[v1::SignedEntry]) -> anyhow::Result<u64> {
+fn take_entries(node: &Arc<Node>, entries: &[v1::SignedEntry]) -> anyhow::Result<u64> {
     let mut taken = 0;
     for entry in entries {
         match node.chain.receive_entry(entry)? {
             Received::New | Received::Known => taken += 1,
-            Received::Behind => break,
+            Received::Evidence(evidence) => {
+                reconcile::accuse(node, *evidence);
+                break;
+            }
+            Received::Behind | Received::Diverged(_) | Received::OtherHistory => break,
             Received::False(why) => anyhow::bail!("a false entry: {why}"),
         }
     }
     Ok(taken)
 }
 
-fn take_blocks(node: &Node, blocks: &[v1::Block]) -> anyhow::Result<u64> {
+/// How many were taken, and what the first that was not was about.
+fn take_blocks(node: &Node, blocks: Vec<v1::Block>) -> anyhow::Result<(u64, Option<(v1::Block, Received)>)> {
     let mut taken = 0;
     for block in blocks {
-        match node.chain.receive_block(block)? {
+        match node.chain.receive_block(&block)? {
             Received::New | Received::Known => taken += 1,
-            Received::Behind => break,
             Received::False(why) => anyhow::bail!("a false block: {why}"),
+            other => return Ok((taken, Some((block, other)))),
         }
     }
-    Ok(taken)
+    Ok((taken, None))
 }
 
-async fn ask(stream: &mut Stream, request: Request) -> anyhow::Result<sync_answer::Answer> {
+pub(crate) async fn ask(stream: &mut Stream, request: Request) -> anyhow::Result<sync_answer::Answer> {
     let answer: v1::SyncAnswer = stream.ask(&v1::SyncRequest { request: Some(request) }).await?;
     answer.answer.ok_or_else(|| anyhow::anyhow!("an answer of a kind this version does not know"))
 }

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use bithealth_grant::{OrganisationSealing, Readers, Sealing};
 use bithealth_http::api::{
-    EntryAt, ExportFilter, FinalityInfo, HeaderRange, Held, InviteInfo, InviteOptions, KeptPacks, ListFilter,
-    MemberInfo, NodeInfo, OpenedAnswer, PeerInfo, ProofOf, PutEvent, PutOptions, RecordInfo, RecordState, RestoreEvent,
-    RestorePhase, Status, StoredBytes, VerifyEvent, VerifyOptions,
+    AccusedInfo, EntryAt, ExportFilter, FinalityInfo, HeaderRange, Held, InviteInfo, InviteOptions, KeptPacks,
+    ListFilter, MemberInfo, NodeInfo, Offence, OpenedAnswer, PeerInfo, ProofOf, PutEvent, PutOptions, RecordInfo,
+    RecordState, RestoreEvent, RestorePhase, Status, StoredBytes, VerifyEvent, VerifyOptions,
 };
 use bithealth_http::{ByteRange, ByteStream, ErrorBody, ErrorCode, EventStream, ExportAnswer, GetAnswer, Service};
+use bithealth_ledger::{Accused, State};
 use bithealth_proto::encode;
-use bithealth_proto::v1::{self, entry::Operation};
+use bithealth_proto::v1::{self, entry::Operation, evidence::Evidence};
 use bithealth_types::{ByteLen, Digest, Height, MemberId, NodeId, RecordId};
 use bytes::Bytes;
 use futures::StreamExt;
@@ -125,6 +126,10 @@ impl Service for Local {
 
     async fn genesis(&self) -> Result<Bytes, ErrorBody> {
         Ok(encode(self.node.chain.state().genesis()).into())
+    }
+
+    async fn evidence(&self) -> Result<Bytes, ErrorBody> {
+        Ok(encode(&self.node.chain.evidence()).into())
     }
 
     async fn open_foreign(&self) -> Result<OpenedAnswer, ErrorBody> {
@@ -371,7 +376,6 @@ fn finality(node: &Node) -> FinalityInfo {
     let validators = state.validators();
     let missing: Vec<String> =
         validators.iter().filter(|it| !is_there(&it.member)).map(|it| name(&it.member)).collect();
-    let guilty = validators.iter().filter(|it| seen.guilty.contains(&it.key)).map(|it| name(&it.member));
     let waiting = nodes.iter().filter_map(|it| state.log(&it.id)).map(|log| log.len - log.final_len).sum();
     FinalityInfo {
         validators: validators.count() as u32,
@@ -382,8 +386,23 @@ fn finality(node: &Node) -> FinalityInfo {
         deciding: Some(Height(seen.height)).filter(|height| *height > state.height()),
         round: seen.round,
         halted: seen.halted,
-        guilty: guilty.collect(),
+        accused: state.accused().map(|it| accused(&state, it)).collect(),
     }
+}
+
+fn accused(state: &State, (accused, evidence, height): (Accused, &v1::Evidence, Option<Height>)) -> AccusedInfo {
+    let by = |is: &dyn Fn(&bithealth_ledger::Node) -> bool| state.nodes().find(|it| is(it)).map(|it| it.member);
+    let (key, offence, member) = match accused {
+        Accused::Author(node) => (node.to_string(), Offence::TwoEntries, by(&|it| it.id == node)),
+        Accused::Validator(key) => (key.to_string(), Offence::TwoVotes, by(&|it| it.validator == Some(key))),
+    };
+    let at = match &evidence.evidence {
+        Some(Evidence::Log(found)) => found.sequence,
+        Some(Evidence::Votes(found)) => found.height,
+        None => 0,
+    };
+    let organisation = member.and_then(|id| state.member(&id)).map(|member| member.name.clone());
+    AccusedInfo { organisation, key, offence, at, height }
 }
 
 fn nodes(node: &Node) -> Vec<NodeInfo> {
@@ -410,10 +429,12 @@ fn warnings(node: &Node, nodes: &[NodeInfo]) -> Vec<String> {
     if node.chain.state().node(&node.id()).is_none() {
         warnings.push("the ledger does not list this node yet; it waits for a peer to bring it in".into());
     }
-    warnings.extend(node.chain.state().equivocations().map(|proof| {
-        let (author, sequence) = (proof.author().short(), proof.sequence());
-        format!("node {author} signed two entries with sequence number {sequence}; nothing of it is taken any more")
-    }));
+    if node.chain.state().is_accused(&Accused::Author(node.id())) {
+        let why = "was it run from an old copy of its folder?";
+        let next = "set up a new node with the recovery kit: `bithealth restore`";
+        warnings
+            .push(format!("this node signed two entries for one position of its log, which is frozen ({why}); {next}"));
+    }
     let shut_out = node.shut_out.lock().expect("no holder panics");
     warnings
         .extend(shut_out.iter().map(|(peer, fault)| format!("node {} sent something false: {fault}", peer.short())));

@@ -78,12 +78,15 @@ limited! {
     PackDescriptor 16 << 10;
     Entry 60 << 10;
     SignedEntry 61 << 10;
+    Evidence 1 << 10;
     Frontier 128;
     Header 1 << 10;
     Body 512 << 10;
     Certificate 32 << 10;
     Block 1 << 20;
     SignedHeader 66 << 10;
+    Fork 133 << 10;
+    EvidenceSet 4 << 20;
     Proof 1 << 20;
     Opening 1 << 10;
     ValidatorSet 32 << 10;

@@ -155,6 +155,22 @@ impl Clinic {
         }
     }
 
+    /// The node stands still, as a machine that hangs, until [`Clinic::resume`].
+    pub fn pause(&self) {
+        self.signal("STOP");
+    }
+
+    /// The node goes on.
+    pub fn resume(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, name: &str) {
+        let process = self.process.as_ref().expect("the node was started").id();
+        let sent = Command::new("kill").args([&format!("-{name}"), &process.to_string()]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "{} takes no signal {name}", self.name);
+    }
+
     /// Ends the node in order.
     ///
     /// # Panics

@@ -8,8 +8,8 @@ mod record;
 
 pub use ledger::{EntryAt, HEADERS_MAX, HeaderRange, ProofOf};
 pub use network::{
-    FinalityInfo, Held, InviteInfo, InviteOptions, KeptPacks, MemberInfo, NodeInfo, OpenedAnswer, PeerInfo, Status,
-    StopAnswer, StoredBytes,
+    AccusedInfo, FinalityInfo, Held, InviteInfo, InviteOptions, KeptPacks, MemberInfo, NodeInfo, Offence, OpenedAnswer,
+    PeerInfo, Status, StopAnswer, StoredBytes,
 };
 pub use progress::{RestoreEvent, RestorePhase, VerifyEvent, VerifyOptions};
 pub use put::{PutEvent, PutOptions, SurviveWanted, Wait};

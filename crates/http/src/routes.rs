@@ -43,6 +43,7 @@ pub(crate) fn shared<S: Service>(service: Arc<S>) -> Router {
         .route("/v1/ledger/proof", get(prove::<S>))
         .route("/v1/ledger/headers", get(headers::<S>))
         .route("/v1/ledger/genesis", get(genesis::<S>))
+        .route("/v1/ledger/evidence", get(evidence::<S>))
         .route("/v1/foreign-packs/open", post(open_foreign::<S>))
         .route("/v1/stop", post(stop::<S>))
         .fallback(no_route)
@@ -232,6 +233,10 @@ async fn headers<S: Service>(
 
 async fn genesis<S: Service>(State(service): State<Arc<S>>) -> Result<Response, ErrorBody> {
     service.genesis().await.map(IntoResponse::into_response)
+}
+
+async fn evidence<S: Service>(State(service): State<Arc<S>>) -> Result<Response, ErrorBody> {
+    service.evidence().await.map(IntoResponse::into_response)
 }
 
 async fn open_foreign<S: Service>(State(service): State<Arc<S>>) -> Result<Json<OpenedAnswer>, ErrorBody> {

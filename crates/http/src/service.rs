@@ -99,6 +99,9 @@ pub trait Service: Send + Sync + 'static {
     /// The genesis: canonical.
     fn genesis(&self) -> impl Future<Output = Result<Bytes, ErrorBody>> + Send;
 
+    /// What was shown against others: a canonical `EvidenceSet`.
+    fn evidence(&self) -> impl Future<Output = Result<Bytes, ErrorBody>> + Send;
+
     /// Fetches a pack that was not sealed for us, with all its shards, and tries to open it; refused, or the promise of
     /// the network is broken.
     fn open_foreign(&self) -> impl Future<Output = Result<OpenedAnswer, ErrorBody>> + Send;

@@ -280,25 +280,20 @@ impl State {
         height
     }
 
-    /// Whether a header, certified by who decided it, is at odds with the tip: then the history forked.
+    /// Whether a block at a height that is final here, whose header has the digest `have`, was certified too: then the
+    /// history forked, and both are the proof.
     ///
     /// # Errors
-    /// [`BlockError::Forked`], with both digests.
-    pub fn check_fork(
-        &self,
-        header: &v1::Header,
-        certificate: &v1::Certificate,
-        before: &ValidatorSet,
-    ) -> Result<(), BlockError> {
-        let (got, have) = (digest(header), self.tip_digest());
-        if header.height != self.height().0 || got == have {
+    /// [`BlockError::Forked`] with both digests if it did; [`BlockError::Certificate`] if this one is false.
+    pub fn check_fork(&self, block: &v1::Block, have: &Digest) -> Result<(), BlockError> {
+        let header = block.header.as_ref().ok_or(BlockError::Absent { what: "header" })?;
+        let certificate = block.certificate.as_ref().ok_or(BlockError::Absent { what: "certificate" })?;
+        let (got, height) = (digest(header), Height(header.height));
+        if got == *have {
             return Ok(());
         }
-        let height = header.height;
-        match verify_certificate(certificate, &self.genesis_id(), Height(height), &got, before) {
-            Ok(()) => Err(BlockError::Forked { height, have, got }),
-            Err(_) => Ok(()),
-        }
+        verify_certificate(certificate, &self.genesis_id(), height, &got, self.validators_at(height))?;
+        Err(BlockError::Forked { height: height.0, have: *have, got })
     }
 
     /// Whether a header is the next one after the tip, as far as can be said without its body.

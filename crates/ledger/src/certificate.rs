@@ -2,21 +2,33 @@
 //!
 //! | message | label | then |
 //! |---|---|---|
-//! | vote | `bithealth vote v1` | genesis, height (u64), round (u32), kind (u8: 1 prevote, 2 precommit), value |
-//! | proposal | `bithealth proposal v1` | genesis, height (u64), round (u32), polka round + 1 (u32), value |
+//! | vote | `bithealth vote v1` | domain, height (u64), round (u32), kind (u8: 1 prevote, 2 precommit), value |
+//! | proposal | `bithealth proposal v1` | domain, height (u64), round (u32), polka round + 1 (u32), value |
 //!
-//! Numbers are big endian; the value is the digest of a header, or 32 zero bytes for nil.
+//! Numbers are big endian; the value is the digest of a header, or 32 zero bytes for nil. The domain is the genesis, and
+//! after a recovery [`era_domain`]: what is signed in one era counts in no other.
 
 use bithealth_proto::v1;
 use bithealth_types::{Digest, GenesisId, Height, ValidatorId};
 use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
 
 use crate::member::signed_by;
 use crate::validators::ValidatorSet;
 
 const VOTE_LABEL: &[u8] = b"bithealth vote v1";
 const PROPOSAL_LABEL: &[u8] = b"bithealth proposal v1";
+const ERA_LABEL: &[u8] = b"bithealth era v1";
 const SIGNATURE_LEN: usize = 64;
+
+/// What signatures of an era are for: the genesis in era 0, then SHA-256 of `bithealth era v1`, genesis and era (u64).
+pub fn era_domain(genesis: &GenesisId, era: u64) -> GenesisId {
+    if era == 0 {
+        return *genesis;
+    }
+    let hash = Sha256::new().chain_update(ERA_LABEL).chain_update(genesis.as_bytes()).chain_update(era.to_be_bytes());
+    GenesisId(hash.finalize().into())
+}
 
 /// What a vote signs; `value` is none for nil.
 pub fn vote_message(

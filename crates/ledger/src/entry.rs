@@ -5,16 +5,18 @@ use bithealth_types::{Digest, MemberId, NodeId, PackId, Sequence, ShardIndex};
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
-use crate::member::{MembershipError, signed_by};
+use crate::evidence::{Accused, NotEvidence};
+use crate::member::MembershipError;
 use crate::pack::PackError;
 
 const ENTRY_LABEL: &[u8] = b"bithealth entry v1";
 
 /// Signs an entry as its author.
 pub fn sign(sign: impl Fn(&[u8]) -> [u8; 64], entry: v1::Entry) -> v1::SignedEntry {
-    let entry = encode(&entry);
-    let signature = Bytes::copy_from_slice(&sign(&message(&entry)));
-    v1::SignedEntry { entry: entry.into(), signature }
+    let bytes = encode(&entry);
+    let digest = Digest(Sha256::digest(&bytes).into());
+    let signature = Bytes::copy_from_slice(&sign(&message(&entry.author, entry.sequence, &digest)));
+    v1::SignedEntry { entry: bytes.into(), signature }
 }
 
 /// What the next entry of its author names as `previous`: SHA-256 of the encoded `Entry`.
@@ -22,8 +24,9 @@ pub fn entry_digest(signed: &v1::SignedEntry) -> Digest {
     Digest(Sha256::digest(&signed.entry).into())
 }
 
-pub(crate) fn message(entry: &[u8]) -> Vec<u8> {
-    [ENTRY_LABEL, entry].concat()
+/// What an author signs. Of the entry only the digest, so that evidence of two signatures is small and shows no entry.
+pub(crate) fn message(author: &[u8], sequence: u64, digest: &Digest) -> Vec<u8> {
+    [ENTRY_LABEL, author, &sequence.to_be_bytes(), digest.as_bytes()].concat()
 }
 
 /// An entry that [`crate::State::check`] found valid.
@@ -80,6 +83,8 @@ pub enum Applied {
     },
     /// A digest was notarised.
     Notarised,
+    /// Somebody was shown to have signed two things that exclude each other.
+    Accused(Accused),
     /// A pack was gathered into another.
     PackRetired {
         /// The pack.
@@ -87,6 +92,13 @@ pub enum Applied {
         /// What holds its records now.
         replaced_by: PackId,
     },
+}
+
+impl Applied {
+    /// Whether members, nodes or validators may follow from it.
+    pub(crate) fn changes_members(&self) -> bool {
+        matches!(self, Self::Admitted(_) | Self::NodeAdded(_) | Self::NodeRetired(_) | Self::Accused(_))
+    }
 }
 
 /// Why an entry is not taken.
@@ -116,8 +128,12 @@ pub enum EntryError {
         /// Its position.
         sequence: u64,
     },
-    /// Its author equivocated; nothing of it is taken any more.
-    #[error("node {author} wrote two different entries at one position; its log is frozen")]
+    /// Its author was shown to have written two entries at one position, and a block ended its log. Of an own entry:
+    /// this node is the one.
+    #[error(
+        "node {author} signed two different entries for one position of its log, which is frozen; its organisation sets \
+         up a new node with `bithealth restore`"
+    )]
     Frozen {
         /// The author.
         author: NodeId,
@@ -138,7 +154,7 @@ pub enum EntryError {
         /// Its position.
         sequence: u64,
     },
-    /// Another entry is here at this position: with it, this is a proof ([`Equivocation::new`]).
+    /// Another entry is here at this position: both are evidence ([`crate::equivocation`]).
     #[error("entry {sequence} of node {author} is {got}, and {have} is here: it wrote both")]
     Forked {
         /// The author.
@@ -178,22 +194,25 @@ pub enum EntryError {
     /// Its membership message is not valid.
     #[error(transparent)]
     Membership(#[from] MembershipError),
+    /// Its evidence shows nothing.
+    #[error(transparent)]
+    Evidence(#[from] NotEvidence),
     /// Its pack commit is not valid.
     #[error(transparent)]
     Pack(#[from] PackError),
-    /// It refers to an organisation that is not known here.
+    /// Only of an own entry: it refers to an organisation that is not known here.
     #[error("organisation {member} is not known here")]
     MemberUnknown {
         /// The organisation.
         member: MemberId,
     },
-    /// It refers to a node that is not known here.
+    /// Only of an own entry: it refers to a node that is not known here.
     #[error("node {node} is not known here")]
     NodeUnknown {
         /// The node.
         node: NodeId,
     },
-    /// It refers to a pack that is not known here.
+    /// Only of an own entry: it refers to a pack that is not known here.
     #[error("pack {pack} is not known here")]
     PackUnknown {
         /// The pack.
@@ -207,7 +226,7 @@ pub enum EntryError {
         /// Bytes that came.
         got: usize,
     },
-    /// A shard the pack does not have.
+    /// A shard no pack has, or, of an own entry, that this pack does not have.
     #[error("shard {shard} of a pack of {n}")]
     NoSuchShard {
         /// The shard.
@@ -215,7 +234,7 @@ pub enum EntryError {
         /// Shards of the pack.
         n: u32,
     },
-    /// A shard is placed by a node that is neither the pack's author nor the one that takes it.
+    /// Only of an own entry: a shard is placed by a node that is neither the pack's author nor the one that takes it.
     #[error("node {author} neither committed pack {pack} nor takes its shard")]
     NotPlacer {
         /// Who wrote the entry.
@@ -245,6 +264,9 @@ pub enum EntryError {
         /// The pack.
         pack: PackId,
     },
+    /// Only of an own entry: who it accuses is known to be guilty.
+    #[error("this was shown before")]
+    AccusedBefore,
     /// Only of an own entry: another organisation has the name.
     #[error("the name \"{name}\" is taken by organisation {by}")]
     NameTaken {
@@ -281,74 +303,6 @@ pub enum EntryError {
 impl EntryError {
     /// Whether the entry may become valid when more arrives: keep it, or ask for it again later, and blame nobody.
     pub fn is_waiting(&self) -> bool {
-        matches!(
-            self,
-            Self::UnknownAuthor { .. }
-                | Self::Gap { .. }
-                | Self::MemberUnknown { .. }
-                | Self::NodeUnknown { .. }
-                | Self::PackUnknown { .. }
-        )
+        matches!(self, Self::UnknownAuthor { .. } | Self::Gap { .. })
     }
-}
-
-/// Two different entries of one author at one position: a proof that needs nothing else.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Equivocation {
-    author: NodeId,
-    sequence: Sequence,
-    entries: [v1::SignedEntry; 2],
-}
-
-/// Why two entries prove nothing.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum NotEquivocation {
-    /// One of them is no entry.
-    #[error("an entry cannot be read: {0}")]
-    Decode(#[from] DecodeError),
-    /// One of them is not signed by its author.
-    #[error("an entry is not signed by its author")]
-    BadSignature,
-    /// They are of different authors or positions, or the same.
-    #[error("the entries are the same, or not of one author and one position")]
-    Compatible,
-}
-
-impl Equivocation {
-    /// The proof, if these entries are one.
-    ///
-    /// # Errors
-    /// [`NotEquivocation`] unless both are signed by one author, have one position, and differ.
-    pub fn new(first: v1::SignedEntry, second: v1::SignedEntry) -> Result<Self, NotEquivocation> {
-        let (a, b) = (read_signed(&first)?, read_signed(&second)?);
-        if a != b || first.entry == second.entry {
-            return Err(NotEquivocation::Compatible);
-        }
-        Ok(Self { author: a.0, sequence: Sequence(a.1), entries: [first, second] })
-    }
-
-    /// Who wrote both.
-    pub fn author(&self) -> NodeId {
-        self.author
-    }
-
-    /// Their position.
-    pub fn sequence(&self) -> Sequence {
-        self.sequence
-    }
-
-    /// Both entries, to show to anybody.
-    pub fn entries(&self) -> &[v1::SignedEntry; 2] {
-        &self.entries
-    }
-}
-
-fn read_signed(signed: &v1::SignedEntry) -> Result<(NodeId, u64), NotEquivocation> {
-    let entry: v1::Entry = bithealth_proto::decode(&signed.entry)?;
-    let author = NodeId::try_from(entry.author.as_ref()).map_err(|_| NotEquivocation::BadSignature)?;
-    if !signed_by(&entry.author, &message(&signed.entry), &signed.signature) {
-        return Err(NotEquivocation::BadSignature);
-    }
-    Ok((author, entry.sequence))
 }

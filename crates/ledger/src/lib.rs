@@ -7,8 +7,8 @@
 //!
 //! **Arrival order does not matter.** Every log arrives in its own order, but logs arrive in any order among each other,
 //! and all nodes must come to the same state. So what makes an entry invalid for good depends on the entry and on what
-//! its author wrote before, nothing else. Where it refers to something that has not arrived yet, it waits
-//! ([`EntryError::is_waiting`]). Where two authors wrote what cannot both be (one invite used twice, one name for two
+//! its author wrote before, nothing else. It waits for these ([`EntryError::is_waiting`]), not for what it refers to, which
+//! may never come if its author lied to some of us: it takes effect once that is there. Where two authors wrote what cannot both be (one invite used twice, one name for two
 //! organisations), both entries stand in their logs, and the one that a block covered first, then the one of the lower
 //! author id, takes effect. An honest node does not write such an entry knowingly: [`State::check_own`].
 //!
@@ -20,6 +20,7 @@
 mod block;
 mod certificate;
 mod entry;
+mod evidence;
 mod light;
 mod log;
 mod member;
@@ -32,10 +33,11 @@ mod validators;
 
 pub use block::{BlockError, CheckedBlock, TIME_UNCERTAINTY_MS, digest_of_bytes};
 pub use certificate::{
-    CertificateError, certificate, guilty, proposal_message, signed_by_validator, signers, verify_certificate,
-    vote_message,
+    CertificateError, certificate, era_domain, guilty, proposal_message, signed_by_validator, signers,
+    verify_certificate, vote_message,
 };
-pub use entry::{Applied, Checked, EntryError, Equivocation, NotEquivocation, entry_digest, sign};
+pub use entry::{Applied, Checked, EntryError, entry_digest, sign};
+pub use evidence::{Accused, NotEvidence, check_evidence, double_vote, equivocation};
 pub use light::{Light, LightError, Skip, signed_header};
 pub use log::{Log, entry_leaf};
 pub use member::{

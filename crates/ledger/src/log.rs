@@ -5,8 +5,6 @@ use bithealth_proto::{digest, v1};
 use bithealth_types::{Digest, NodeId, PackId};
 use bytes::Bytes;
 
-use crate::entry::Equivocation;
-
 /// What is known of one author's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Log {
@@ -18,7 +16,8 @@ pub struct Log {
     pub final_len: u64,
     /// The root over these.
     pub final_root: Digest,
-    /// Whether its author equivocated: nothing more is taken.
+    /// Whether its author was shown to have written two entries at one position: no further block covers it, but for
+    /// what was decided before that was known.
     pub frozen: bool,
 }
 
@@ -37,8 +36,8 @@ pub(crate) struct Entries {
     last: Option<Digest>,
     /// Packs committed at positions that no block covers yet.
     open_packs: Vec<(u64, PackId)>,
-    pub(crate) frozen: Option<Box<Equivocation>>,
-    /// Where a block ended the log of a retired node. What it wrote besides is taken, since others may refer to it and
+    pub(crate) frozen: bool,
+    /// Where a block ended the log of a retired or accused node. What it wrote besides is taken, since others may refer to it and
     /// it may have been written before anybody knew, but no block covers it.
     pub(crate) closed: Option<u64>,
 }
@@ -66,7 +65,7 @@ impl Entries {
             last: self.last(),
             final_len: self.final_len(),
             final_root: self.settled.root(),
-            frozen: self.frozen.is_some(),
+            frozen: self.frozen,
         }
     }
 
@@ -101,7 +100,7 @@ impl Entries {
     /// How far a block may cover this log: to its end, or to where it was closed; not at all past what is final if its
     /// author wrote two entries at one position.
     pub(crate) fn coverable(&self) -> u64 {
-        if self.frozen.is_some() { self.final_len() } else { self.closed.unwrap_or(u64::MAX).min(self.len()) }
+        if self.frozen { self.final_len() } else { self.closed.unwrap_or(u64::MAX).min(self.len()) }
     }
 
     /// The root over its first `len` entries; `None` where they are not here, or reach back into what is final.
@@ -110,6 +109,13 @@ impl Entries {
         let mut tree = self.settled.clone();
         self.open.get(..open)?.iter().for_each(|entry| tree.push(entry.leaf));
         Some(tree.root())
+    }
+
+    /// The root over what is final and these leaves.
+    pub(crate) fn root_with(&self, leaves: &[Digest]) -> Digest {
+        let mut tree = self.settled.clone();
+        leaves.iter().for_each(|leaf| tree.push(*leaf));
+        tree.root()
     }
 
     /// A block covers the first `len`; returns the packs among them that none covered before.

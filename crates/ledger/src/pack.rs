@@ -189,7 +189,9 @@ impl Slot {
     fn settle(&mut self) {
         self.moves.sort_unstable();
         for pack in &mut self.commits {
-            let counts = |step: &&Move| step.author == pack.author || step.author == step.node;
+            let n = pack.commit.pack.as_ref().map_or(0, |descriptor| descriptor.n);
+            let counts =
+                |step: &&Move| (step.author == pack.author || step.author == step.node) && u32::from(step.shard.0) < n;
             pack.places = self.moves.iter().filter(counts).map(|step| (step.shard, step.node)).collect();
         }
     }

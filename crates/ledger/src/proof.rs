@@ -263,7 +263,7 @@ fn check_entry(
     let root = Digest(fixed("the root of the author's log", &frontier.root)?);
     verify_inclusion(&root, frontier.len, sequence, &entry_leaf(signed), &digests(&proof.path)?)
         .map_err(NotProven::Path)?;
-    if !signed_by(&entry.author, &message(&signed.entry), &signed.signature) {
+    if !signed_by(&entry.author, &message(&entry.author, sequence, &entry_digest(signed)), &signed.signature) {
         return Err(NotProven::BadSignature { author: *author, sequence });
     }
     Ok(entry)

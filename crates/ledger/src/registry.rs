@@ -1,6 +1,6 @@
 //! Members and nodes, as they follow from what was claimed, in whatever order the claims arrived.
 //!
-//! The registry keeps every admission, certificate and retirement with the entries that made it. A [`View`] is computed
+//! The registry keeps every admission, certificate, retirement and evidence with the entries that made it. A [`View`] is computed
 //! from them: of all claims, or of those a block covers. Claims count in the order of the blocks that covered them; what
 //! no block covers yet comes last. Within one block, and among those, they are ordered by author and sequence.
 
@@ -12,6 +12,7 @@ use bithealth_types::{Digest, Height, MemberId, NodeId, Sequence, ValidatorId};
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
+use crate::evidence::Accused;
 use crate::validators::{VALIDATORS_MAX, Validator, ValidatorSet};
 
 /// An organisation of the consortium.
@@ -43,9 +44,9 @@ pub struct Node {
     pub validator: Option<ValidatorId>,
     /// The height of the block that first covered this certificate; 0 for the founder's; `None` while no block does.
     pub since: Option<Height>,
-    /// Whether its organisation has taken it out.
+    /// Whether its organisation has taken it out, or evidence has ([`crate::State::is_accused`]).
     pub retired: bool,
-    /// The height of the block that first covered its retirement.
+    /// The height of the block that first covered that.
     pub retired_since: Option<Height>,
     /// The clock of its organisation when it certified this.
     time_ms: u64,
@@ -89,12 +90,19 @@ struct Retirement {
     claims: Claims,
 }
 
+#[derive(Clone, Debug)]
+struct Accusation {
+    evidence: v1::Evidence, // the first to arrive: any will do
+    claims: Claims,
+}
+
 /// Everything claimed about members and nodes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Registry {
     admissions: Vec<Admission>,
     certificates: BTreeMap<NodeId, Vec<Certificate>>,
     retirements: BTreeMap<NodeId, Vec<Retirement>>,
+    accusations: BTreeMap<Accused, Accusation>,
 }
 
 /// Members and nodes that follow from a set of claims.
@@ -104,6 +112,8 @@ pub(crate) struct View {
     pub(crate) invites: BTreeSet<[u8; 32]>,
     /// All certificates of a node by its organisation, the latest last.
     pub(crate) nodes: BTreeMap<NodeId, Vec<Node>>,
+    /// Since when there is evidence against somebody.
+    pub(crate) accused: BTreeMap<Accused, Option<Height>>,
 }
 
 /// Which claims a view takes.
@@ -209,12 +219,22 @@ impl Registry {
         }
     }
 
-    /// Whether somebody claimed this organisation, valid or not: what entries may refer to.
-    pub(crate) fn mentions_member(&self, member: &MemberId) -> bool {
-        self.admissions.iter().any(|item| item.member.id == *member)
+    pub(crate) fn accuse(&mut self, accused: Accused, evidence: v1::Evidence, claim: Claim) {
+        match self.accusations.get_mut(&accused) {
+            Some(known) => known.claims.add(claim),
+            None => drop(self.accusations.insert(accused, Accusation { evidence, claims: Claims::new(claim) })),
+        }
     }
 
-    /// Whether somebody claimed this node, valid or not.
+    pub(crate) fn accused(&self) -> impl Iterator<Item = (Accused, &v1::Evidence, Option<Height>)> {
+        let told = |(accused, item)| {
+            let (accused, item): (&Accused, &Accusation) = (accused, item);
+            (*accused, &item.evidence, item.claims.covered.map(|(height, _)| height))
+        };
+        self.accusations.iter().map(told)
+    }
+
+    /// Whether somebody claimed this node, valid or not: its entries are taken.
     pub(crate) fn mentions_node(&self, node: &NodeId) -> bool {
         self.certificates.contains_key(node)
     }
@@ -224,11 +244,18 @@ impl Registry {
         let admissions = self.admissions.iter_mut().map(|item| &mut item.claims);
         let certificates = self.certificates.values_mut().flatten().map(|item| &mut item.claims);
         let retirements = self.retirements.values_mut().flatten().map(|item| &mut item.claims);
-        admissions.chain(certificates).chain(retirements).for_each(|claims| claims.cover(height, frontier));
+        let accusations = self.accusations.values_mut().map(|item| &mut item.claims);
+        admissions
+            .chain(certificates)
+            .chain(retirements)
+            .chain(accusations)
+            .for_each(|claims| claims.cover(height, frontier));
     }
 
     pub(crate) fn view(&self, covered: &Covered<'_>) -> View {
         let mut view = View::default();
+        let accused = |(accused, item): (&Accused, &Accusation)| Some((*accused, item.claims.rank(covered)?.0));
+        view.accused = self.accusations.iter().filter_map(accused).collect();
         self.view_members(covered, &mut view);
         for (id, certificates) in &self.certificates {
             let versions = versions(certificates, self.retirements.get(id), covered, &view);
@@ -272,7 +299,8 @@ impl View {
 
     /// What a header commits to, so that anybody can be shown that a member or a node is there, or is not. Keys are 1 and
     /// the id of a member, with the digest of its record; 2 and the id of a node, with SHA-256 of the digest of its
-    /// latest certificate and 1 if it is retired, else 0.
+    /// latest certificate and 1 if it is retired, else 0; 3 and the id of a node, or 4 and the key of a validator, there
+    /// is evidence against, with SHA-256 of the height (u64) of the block that first covered it.
     pub(crate) fn map(&self) -> BTreeMap<Vec<u8>, Digest> {
         let key = |kind: u8, id: &[u8; 32]| [&[kind], id.as_slice()].concat();
         let members = self.members.values().map(|member| (key(1, &member.id.0), member.record));
@@ -280,7 +308,26 @@ impl View {
             let bytes = [node.certificate.as_bytes().as_slice(), &[u8::from(node.retired)]].concat();
             (key(2, &node.id.0), Digest(Sha256::digest(&bytes).into()))
         });
-        members.chain(nodes).collect()
+        let accused = self.accused.iter().map(|(accused, since)| {
+            let (kind, id) = match accused {
+                Accused::Author(node) => (3, &node.0),
+                Accused::Validator(validator) => (4, &validator.0),
+            };
+            let height = since.map_or(u64::MAX, |height| height.0);
+            (key(kind, id), Digest(Sha256::digest(height.to_be_bytes()).into()))
+        });
+        members.chain(nodes).chain(accused).collect()
+    }
+
+    /// Whose logs end: of nodes that are retired, or that there is evidence against.
+    pub(crate) fn ended(&self) -> impl Iterator<Item = NodeId> {
+        let nodes = self.nodes.values().filter_map(|versions| versions.last());
+        let retired = nodes.filter(|node| node.retired).map(|node| node.id);
+        let accused = self.accused.keys().filter_map(|accused| match accused {
+            Accused::Author(node) => Some(*node),
+            Accused::Validator(_) => None,
+        });
+        retired.chain(accused)
     }
 
     /// The root of [`View::map`].
@@ -288,8 +335,8 @@ impl View {
         map_root(&self.map())
     }
 
-    /// Who votes: for each member, the key in the latest certificate of a node of its that is not retired. A key that two
-    /// claim is the one's that claimed it first. `None` where nobody votes.
+    /// Who votes: for each member, the key in the latest certificate of a node of its that is not retired, if there is no
+    /// evidence against the key. A key that two claim is the one's that claimed it first. `None` where nobody votes.
     pub(crate) fn validators(&self) -> Option<ValidatorSet> {
         let mut latest: BTreeMap<MemberId, &Node> = BTreeMap::new();
         let nodes = self.nodes.values().filter_map(|versions| versions.last());
@@ -303,6 +350,7 @@ impl View {
         claims.sort_by_key(|node| (node.since.map_or(u64::MAX, |since| since.0), node.member));
         let mut keys = BTreeSet::new();
         claims.retain(|node| keys.insert(node.validator));
+        claims.retain(|node| node.validator.is_some_and(|key| !self.accused.contains_key(&Accused::Validator(key))));
         claims.truncate(VALIDATORS_MAX);
         let validator = |node: &&Node| Some(Validator { member: node.member, key: node.validator? });
         ValidatorSet::new(claims.iter().filter_map(validator).collect()).ok()
@@ -328,11 +376,14 @@ fn versions(
     counted.retain(|(_, item)| item.node.member == owner);
     counted.sort_by_key(|(_, item)| (item.time_ms, item.node.certificate));
     let retired = retirements.into_iter().flatten().find(|item| item.member == owner);
-    let retired = retired.and_then(|item| item.claims.rank(covered));
+    let retired = retired.and_then(|item| item.claims.rank(covered)).map(|rank| rank.0);
+    let accused = counted.first().and_then(|(_, item)| view.accused.get(&Accused::Author(item.node.id)).copied());
+    // Whichever a block covered first; what none covers comes last.
+    let retired = retired.into_iter().chain(accused).min_by_key(|since| since.map_or(u64::MAX, |height| height.0));
     let node = |(rank, item): (Rank, &Certificate)| Node {
         since: rank.0,
         retired: retired.is_some(),
-        retired_since: retired.and_then(|rank| rank.0),
+        retired_since: retired.flatten(),
         ..item.node.clone()
     };
     counted.into_iter().map(node).collect()

@@ -10,7 +10,8 @@ use bithealth_proto::{decode, encode};
 use bithealth_types::{Digest, GenesisId, Height, MemberId, NodeId, PackId, Sequence};
 use sha2::{Digest as _, Sha256};
 
-use crate::entry::{Applied, Checked, EntryError, Equivocation, entry_digest, message};
+use crate::entry::{Applied, Checked, EntryError, entry_digest, message};
+use crate::evidence::Accused;
 use crate::log::{At, Entries, Log, entry_leaf, frontier, frontier_value};
 use crate::member::{MembershipError, NAME_LEN_MAX, fixed, signed_by, text, verify_member, verify_node};
 use crate::pack::{Pack, Packs};
@@ -48,8 +49,8 @@ pub struct State {
     packs: Packs,
     logs: BTreeMap<NodeId, Entries>,
     tip: Option<(v1::Header, Digest)>,
-    /// Who decides the next height.
-    validators: ValidatorSet,
+    /// Who decides, from the height on; the last decide the next.
+    validators: BTreeMap<Height, ValidatorSet>,
     /// The frontiers of all logs, by author, as a header commits to them.
     frontier: BTreeMap<Vec<u8>, Digest>,
     /// All headers.
@@ -85,7 +86,7 @@ impl State {
             packs: Packs::default(),
             logs: BTreeMap::new(),
             tip: None,
-            validators,
+            validators: BTreeMap::from([(Height(1), validators)]),
             frontier: BTreeMap::new(),
             history: Frontier::default(),
         })
@@ -157,17 +158,34 @@ impl State {
 
     /// What is known of an author's log; `None` while it is empty.
     pub fn log(&self, author: &NodeId) -> Option<Log> {
-        self.logs.get(author).map(Entries::log).filter(|log| log.len > 0 || log.frozen)
+        self.logs.get(author).map(Entries::log).filter(|log| log.len > 0)
     }
 
     /// Who decides the next height.
     pub fn validators(&self) -> &ValidatorSet {
-        &self.validators
+        self.validators_at(Height(self.height().0 + 1))
     }
 
-    /// The proofs against authors that equivocated.
-    pub fn equivocations(&self) -> impl Iterator<Item = &Equivocation> {
-        self.logs.values().filter_map(|log| log.frozen.as_deref())
+    /// Who decided this height, or will, as far as is known now.
+    pub fn validators_at(&self, height: Height) -> &ValidatorSet {
+        let (_, set) = self.validators.range(..=height.max(Height(1))).next_back().expect("height 1 has validators");
+        set
+    }
+
+    /// The root that an author's log has with these leaves behind what is final of it.
+    pub fn root_with(&self, author: &NodeId, leaves: &[Digest]) -> Digest {
+        self.logs.get(author).map_or_else(Entries::default, Clone::clone).root_with(leaves)
+    }
+
+    /// Who was shown to have signed two things that exclude each other, the evidence, and the height of the block that
+    /// covers it.
+    pub fn accused(&self) -> impl Iterator<Item = (Accused, &v1::Evidence, Option<Height>)> {
+        self.registry.accused()
+    }
+
+    /// Whether there is evidence against this one.
+    pub fn is_accused(&self, accused: &Accused) -> bool {
+        self.view.accused.contains_key(accused)
     }
 
     /// The logs that grew since the tip, ordered by author, as a block would cover them.
@@ -205,7 +223,7 @@ impl State {
             for len in [log.len(), log.final_len(), log.closed.unwrap_or(u64::MAX)] {
                 bytes.extend(len.to_be_bytes());
             }
-            bytes.push(u8::from(log.frozen.is_some()));
+            bytes.push(u8::from(log.frozen));
         }
         self.packs.encode(&mut bytes);
         bytes.extend(self.tip.as_ref().map_or(self.id.0, |tip| tip.1.0));
@@ -230,17 +248,17 @@ impl State {
         if here == At::Open(digest) {
             return Err(EntryError::Known { author, sequence });
         }
-        if !signed_by(&entry.author, &message(&signed.entry), &signed.signature) {
+        if !signed_by(&entry.author, &message(&entry.author, sequence, &digest), &signed.signature) {
             return Err(EntryError::BadSignature { author, sequence });
         }
         if here == At::Final {
             return Err(EntryError::Final { author, sequence });
         }
-        if log.is_some_and(|log| log.frozen.is_some()) {
-            return Err(EntryError::Frozen { author });
-        }
         if let At::Open(have) = here {
             return Err(EntryError::Forked { author, sequence, have, got: digest });
+        }
+        if log.is_some_and(|log| log.frozen && log.closed.is_some()) {
+            return Err(EntryError::Frozen { author });
         }
         let have = log.map_or(0, Entries::len);
         if sequence != have {
@@ -262,12 +280,18 @@ impl State {
     /// [`EntryError`].
     pub fn check_own(&self, signed: &v1::SignedEntry) -> Result<Checked, EntryError> {
         let checked = self.check(signed)?;
+        if self.is_accused(&Accused::Author(checked.author)) {
+            return Err(EntryError::Frozen { author: checked.author });
+        }
         if self.node(&checked.author).is_some_and(|node| node.retired) {
             return Err(EntryError::NodeRetired { node: checked.author });
         }
         match &checked.entry.operation {
             Some(Operation::Admit(admission)) => self.check_own_admission(admission)?,
             Some(Operation::AddNode(certificate)) => self.check_own_certificate(certificate)?,
+            Some(Operation::RetireNode(retirement)) => self.check_own_retirement(retirement)?,
+            Some(Operation::PlaceShard(place)) => self.check_own_place(&checked.author, place)?,
+            Some(Operation::Accuse(evidence)) => self.check_own_evidence(evidence)?,
             _ => {}
         }
         Ok(checked)
@@ -284,16 +308,13 @@ impl State {
         log.push(digest, leaf);
         let claim = Claim { author, sequence: Sequence(entry.sequence) };
         let applied = self.apply_operation(claim, entry);
-        if matches!(applied, Applied::Admitted(_) | Applied::NodeAdded(_) | Applied::NodeRetired(_)) {
+        if applied.changes_members() {
             self.view = self.registry.view(&Covered::OrNot);
         }
+        if let Applied::Accused(Accused::Author(author)) = applied {
+            self.logs.entry(author).or_default().frozen = true;
+        }
         applied
-    }
-
-    /// Takes nothing more of an author that equivocated.
-    pub fn freeze(&mut self, proof: Equivocation) {
-        let log = self.logs.entry(proof.author()).or_default();
-        log.frozen.get_or_insert(Box::new(proof));
     }
 
     // What block.rs, light.rs and proof.rs need.
@@ -332,7 +353,7 @@ impl State {
     pub(crate) fn after(&self, height: Height, lens: &BTreeMap<NodeId, u64>) -> (Digest, ValidatorSet) {
         let view = self.registry.view(&Covered::By(height, lens));
         // Nobody left to vote would end the history: then the last ones go on.
-        (view.root(), view.validators().unwrap_or_else(|| self.validators.clone()))
+        (view.root(), view.validators().unwrap_or_else(|| self.validators().clone()))
     }
 
     pub(crate) fn cover(&mut self, header: v1::Header, digest: Digest, grown: &[v1::Frontier], next: ValidatorSet) {
@@ -341,7 +362,9 @@ impl State {
         let all = self.lens_after(&lens);
         self.history.push(leaf_hash(&encode(&header)));
         self.tip = Some((header, digest));
-        self.validators = next;
+        if *self.validators() != next {
+            self.validators.insert(Height(height.0 + 1), next);
+        }
         self.frontier.extend(grown.iter().map(|item| (item.author.to_vec(), frontier_value(item))));
         self.registry.cover(height, &all);
         self.view = self.registry.view(&Covered::OrNot);
@@ -349,10 +372,9 @@ impl State {
             let covered = self.logs.entry(author).or_default().cover(len);
             covered.iter().for_each(|pack| self.packs.cover(pack, &author, height));
         }
-        for node in self.view.nodes.values().filter_map(|versions| versions.last()) {
-            if node.retired_since == Some(height) {
-                self.logs.entry(node.id).or_default().closed = Some(all.get(&node.id).copied().unwrap_or(0));
-            }
+        // Only what blocks cover decides, so that all end it at the same entry.
+        for author in self.registry.view(&Covered::By(height, &all)).ended() {
+            self.logs.entry(author).or_default().closed.get_or_insert(all.get(&author).copied().unwrap_or(0));
         }
     }
 }

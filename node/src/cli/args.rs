@@ -230,6 +230,12 @@ pub enum LedgerCommand {
         #[arg(short, long, value_name = "FILE")]
         output: PathBuf,
     },
+    /// Write what was shown against members that signed two things that exclude each other
+    Evidence {
+        /// Where to
+        #[arg(short, long, value_name = "FILE")]
+        output: PathBuf,
+    },
     /// Check a proof, with no node and no network
     Check {
         /// The proof

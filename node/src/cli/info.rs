@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use bithealth_http::api::{FinalityInfo, InviteOptions, KeptPacks, NodeInfo, PeerInfo, Status};
+use bithealth_http::api::{AccusedInfo, FinalityInfo, InviteOptions, KeptPacks, NodeInfo, Offence, PeerInfo, Status};
 
 use super::args::{InviteArgs, KitArgs};
 use super::exit::Exit;
@@ -66,9 +66,18 @@ fn finality(it: &FinalityInfo) -> Vec<(&'static str, String)> {
         }
     };
     also("missing", &it.missing);
-    also("voted twice, tell the members", &it.guilty);
+    also("signed twice, tell the members", &it.accused.iter().map(accused).collect::<Vec<_>>());
     also("this node does not vote", it.halted.as_slice());
     lines
+}
+
+fn accused(it: &AccusedInfo) -> String {
+    let name = plain(it.organisation.as_deref().unwrap_or("an organisation not known here"));
+    let key = it.key.get(..8).unwrap_or(&it.key);
+    match it.offence {
+        Offence::TwoEntries => format!("{name} (two entries at position {} of node {key})", it.at),
+        Offence::TwoVotes => format!("{name} (two votes at height {} of validator {key})", it.at),
+    }
 }
 
 fn packs(packs: &KeptPacks) -> Vec<(&'static str, String)> {

@@ -34,6 +34,7 @@ pub(crate) struct Paper {
 }
 
 pub(crate) const GENESIS: &str = "bithealth genesis 1";
+pub(crate) const EVIDENCE: &str = "bithealth evidence 1";
 pub(crate) const PROOF: &str = "bithealth proof 1";
 
 /// Runs `ledger`.
@@ -42,6 +43,7 @@ pub(crate) async fn run(client: &Client, command: LedgerCommand, show: Show) -> 
         LedgerCommand::Genesis { output } => genesis(client, &output, show).await,
         LedgerCommand::Verify { genesis } => verify(client, genesis.as_deref(), show).await,
         LedgerCommand::Prove { what, output } => prove(client, &what, &output, show).await,
+        LedgerCommand::Evidence { output } => evidence(client, &output, show).await,
         LedgerCommand::Check { proof, genesis, file } => check(&proof, &genesis, file.as_deref(), show),
     }
 }
@@ -53,6 +55,19 @@ async fn genesis(client: &Client, output: &Path, show: Show) -> Result<Exit, Fai
     write_paper(output, GENESIS, &says, &bytes)?;
     show.answer(&json!({ "path": output, "digest": genesis.id() }), |_| {
         format!("{}: the genesis of {}, {}", output.display(), genesis.name, genesis.id())
+    });
+    Ok(Exit::Done)
+}
+
+/// What was shown against others, to hand to anybody: each piece convinces by itself.
+async fn evidence(client: &Client, output: &Path, show: Show) -> Result<Exit, Failure> {
+    let bytes = client.evidence().await?;
+    let set: v1::EvidenceSet = read(&bytes, "the node's evidence")?;
+    let (count, forked) = (set.evidence.len(), set.fork.is_some());
+    write_paper(output, EVIDENCE, &json!({ "evidence": count, "forked": forked }), &bytes)?;
+    show.answer(&json!({ "path": output, "evidence": count, "forked": forked }), |_| {
+        let fork = if forked { ", and the history forked: both headers are in it" } else { "" };
+        format!("{}: evidence against {}{fork}", output.display(), counted_as(count as u64, "signer", "signers"))
     });
     Ok(Exit::Done)
 }
@@ -182,6 +197,7 @@ fn words(proven: &Proven, file: Option<&Path>) -> String {
 fn what(proven: &Proven) -> &'static str {
     match proven.entry.operation {
         Some(Operation::Notarise(_)) => "a file was notarised",
+        Some(Operation::Accuse(_)) => "evidence was shown that somebody signed two things that exclude each other",
         Some(Operation::CommitPack(_)) => "a pack of records was committed",
         Some(Operation::RetirePack(_)) => "a pack was gathered into another",
         Some(Operation::PlaceShard(_)) => "a shard was placed",

@@ -76,8 +76,33 @@ pub struct FinalityInfo {
     pub round: u32,
     /// Why this node does not vote although it should.
     pub halted: Option<String>,
-    /// The names of organisations that voted twice; the proof is in the log of this node.
-    pub guilty: Vec<String>,
+    /// Who was shown to have signed two things that exclude each other, and how.
+    pub accused: Vec<AccusedInfo>,
+}
+
+/// Evidence against somebody, which `ledger evidence` writes to a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccusedInfo {
+    /// Whose node or key it is, as far as the ledger tells.
+    pub organisation: Option<String>,
+    /// The node's id, or the key it votes with.
+    pub key: String,
+    /// What it did.
+    pub offence: Offence,
+    /// Where: the position in its log, or the height.
+    pub at: u64,
+    /// The block that covers the evidence; none does yet.
+    pub height: Option<Height>,
+}
+
+/// What evidence shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Offence {
+    /// A node signed two entries for one position of its log.
+    TwoEntries,
+    /// A validator signed two votes for one step of a round.
+    TwoVotes,
 }
 
 /// How many packs a reason holds back.

@@ -216,6 +216,10 @@ impl Service for Memory {
         Ok(Bytes::from_static(b"the genesis"))
     }
 
+    async fn evidence(&self) -> Result<Bytes, ErrorBody> {
+        Ok(Bytes::from_static(b"the evidence"))
+    }
+
     async fn open_foreign(&self) -> Result<OpenedAnswer, ErrorBody> {
         Err(ErrorBody::new(ErrorCode::NotGranted, "sealed for others"))
     }

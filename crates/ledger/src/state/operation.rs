@@ -7,23 +7,22 @@ use bithealth_types::{MemberId, NodeId, PackId, ShardIndex};
 
 use super::State;
 use crate::entry::{Applied, EntryError};
+use crate::evidence::check_evidence;
 use crate::member::{verify_admission, verify_node, verify_retirement};
 use crate::pack::{Pack, check_commit};
 use crate::registry::Claim;
+
+/// What an index of a shard can count.
+const SHARDS_MAX: u32 = 1 << 16;
 
 impl State {
     pub(super) fn check_operation(&self, author: &NodeId, entry: &v1::Entry) -> Result<(), EntryError> {
         match entry.operation.as_ref().ok_or(EntryError::NoOperation)? {
             Operation::Admit(admission) => {
-                let (issuer, ..) = verify_admission(admission, &self.id, entry.time_ms)?;
-                self.mentioned(issuer)
+                verify_admission(admission, &self.id, entry.time_ms).map(|_| ()).map_err(EntryError::from)
             }
-            Operation::AddNode(certificate) => self.mentioned(verify_node(certificate)?.1),
-            Operation::RetireNode(retirement) => {
-                let (node, member) = verify_retirement(retirement)?;
-                self.mentioned(member)?;
-                self.mentioned_node(node)
-            }
+            Operation::AddNode(certificate) => verify_node(certificate).map(|_| ()).map_err(EntryError::from),
+            Operation::RetireNode(retirement) => verify_retirement(retirement).map(|_| ()).map_err(EntryError::from),
             Operation::CommitPack(commit) => {
                 let (pack, _) = check_commit(commit)?;
                 if self.packs.of(&pack, author).is_some() {
@@ -31,13 +30,14 @@ impl State {
                 }
                 Ok(())
             }
-            Operation::PlaceShard(place) => self.check_place(author, place),
+            Operation::PlaceShard(place) => check_place(place),
             Operation::RetirePack(retire) => self.check_retire(author, retire),
             Operation::Notarise(notarise) => id("the commitment", &notarise.commitment).map(drop),
+            Operation::Accuse(evidence) => check_evidence(&self.id, evidence).map(|_| ()).map_err(EntryError::from),
         }
     }
 
-    fn check_place(&self, author: &NodeId, place: &v1::PlaceShard) -> Result<(), EntryError> {
+    pub(super) fn check_own_place(&self, author: &NodeId, place: &v1::PlaceShard) -> Result<(), EntryError> {
         let (pack, node) = (pack_id("the pack", &place.pack)?, NodeId(id("the node", &place.node)?));
         let commit = self.packs.of(&pack, author).or_else(|| self.packs.get(&pack));
         let commit = commit.ok_or(EntryError::PackUnknown { pack })?;
@@ -48,7 +48,7 @@ impl State {
         if place.shard >= n {
             return Err(EntryError::NoSuchShard { shard: place.shard, n });
         }
-        self.mentioned_node(node)
+        self.node(&node).map(drop).ok_or(EntryError::NodeUnknown { node })
     }
 
     /// Only the author's own log decides, so it never depends on what else has arrived.
@@ -91,12 +91,15 @@ impl State {
         self.member(&member).map(drop).ok_or(EntryError::MemberUnknown { member })
     }
 
-    fn mentioned(&self, member: MemberId) -> Result<(), EntryError> {
-        if self.registry.mentions_member(&member) { Ok(()) } else { Err(EntryError::MemberUnknown { member }) }
+    pub(super) fn check_own_retirement(&self, retirement: &v1::RetireNode) -> Result<(), EntryError> {
+        let node = NodeId(id("the node", &retirement.node)?);
+        let known = self.node(&node).ok_or(EntryError::NodeUnknown { node })?;
+        if known.retired { Err(EntryError::NodeRetired { node }) } else { Ok(()) }
     }
 
-    fn mentioned_node(&self, node: NodeId) -> Result<(), EntryError> {
-        if self.registry.mentions_node(&node) { Ok(()) } else { Err(EntryError::NodeUnknown { node }) }
+    pub(super) fn check_own_evidence(&self, evidence: &v1::Evidence) -> Result<(), EntryError> {
+        let accused = check_evidence(&self.id, evidence)?;
+        if self.is_accused(&accused) { Err(EntryError::AccusedBefore) } else { Ok(()) }
     }
 
     pub(super) fn apply_operation(&mut self, claim: Claim, entry: v1::Entry) -> Applied {
@@ -138,8 +141,24 @@ impl State {
                 Applied::PackRetired { pack, replaced_by: into }
             }
             Operation::Notarise(_) => Applied::Notarised,
+            Operation::Accuse(evidence) => {
+                let accused = check_evidence(&self.id, &evidence).expect("check saw it");
+                self.registry.accuse(accused, evidence, claim);
+                Applied::Accused(accused)
+            }
         }
     }
+}
+
+/// Whether there is such a pack, with such a shard and such a place, shows when it has arrived: until then, and if not, it
+/// has no effect.
+fn check_place(place: &v1::PlaceShard) -> Result<(), EntryError> {
+    pack_id("the pack", &place.pack)?;
+    id("the node", &place.node)?;
+    if place.shard >= SHARDS_MAX {
+        return Err(EntryError::NoSuchShard { shard: place.shard, n: SHARDS_MAX });
+    }
+    Ok(())
 }
 
 fn id(what: &'static str, bytes: &[u8]) -> Result<[u8; 32], EntryError> {

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::fixture::*;
 use crate::pack::{KEEP_IN_MAX, PackError, WRAP_LEN_MAX, WRAPS_MAX};
-use crate::{BlockError, NotEquivocation, sign};
+use crate::{Accused, BlockError, check_evidence, equivocation, sign};
 
 #[test]
 fn a_network_begins_with_its_founder() {
@@ -108,53 +108,87 @@ fn no_bit_of_a_signed_entry_can_change() {
 }
 
 #[test]
-fn two_entries_at_one_position_are_a_proof_that_freezes_their_author() {
-    let (mut state, _) = three();
-    let (one, other) = (Author::of(2).write(commit(1)), Author::of(2).write(commit(2)));
-    apply(&mut state, &one);
-    let (have, got) = (entry_digest(&one), entry_digest(&other));
-    assert_eq!(state.check(&other), Err(EntryError::Forked { author: node(2), sequence: 0, have, got }));
-    let proof = Equivocation::new(one.clone(), other.clone()).unwrap();
-    assert_eq!((proof.author(), proof.sequence()), (node(2), Sequence(0)));
-    assert_eq!(proof.entries(), &[one.clone(), other]);
-    state.freeze(proof);
-    assert!(state.log(&node(2)).unwrap().frozen);
-    assert_eq!(state.equivocations().count(), 1);
+fn two_entries_at_one_position_freeze_their_author() {
+    let (mut state, mut one) = three();
+    finalise(&mut state);
     let mut two = Author::of(2);
-    two.write(commit(1));
-    assert_eq!(two.refused(&state, commit(3)), EntryError::Frozen { author: node(2) });
-    assert_eq!(state.check(&one), Err(EntryError::Known { author: node(2), sequence: 0 }));
+    let mut twin = two.clone();
+    let first = two.write(commit(1));
+    apply(&mut state, &first);
+    finalise(&mut state);
+    let (kept, other) = (two.write(commit(2)), twin.write(commit(3)));
+    apply(&mut state, &kept);
+    let evidence = equivocation(&first, &other).unwrap();
+    assert_eq!(check_evidence(&state.genesis_id(), &evidence), Ok(Accused::Author(node(2))));
+    let applied = one.take(&mut state, Operation::Accuse(evidence.clone()));
+    assert_eq!(applied, Applied::Accused(Accused::Author(node(2))));
+    assert_eq!(state.accused().collect::<Vec<_>>(), [(Accused::Author(node(2)), &evidence, None)]);
+    assert_eq!(one.refused_own(&state, Operation::Accuse(evidence)), EntryError::AccusedBefore);
+    assert!(state.log(&node(2)).unwrap().frozen && state.node(&node(2)).unwrap().retired);
+    // What others may have decided before they knew is taken, and what this node proposes leaves it out.
+    let more = two.write(commit(4));
+    apply(&mut state, &more);
+    assert_eq!(two.refused_own(&state, commit(5)), EntryError::Frozen { author: node(2) });
+    finalise(&mut state);
+    assert_eq!(state.log(&node(2)).unwrap().final_len, 1);
+    assert_eq!(two.refused(&state, commit(5)), EntryError::Frozen { author: node(2) });
+    assert_eq!(state.accused().next().unwrap().2, Some(Height(3)));
+    assert!(state.validators().of(&member(2)).is_none());
+    assert!(!state.nodes_at(Height(3)).iter().any(|it| it.id == node(2)));
 }
 
 #[test]
-fn entries_that_do_not_contradict_prove_nothing() {
-    let mut two = Author::of(2);
-    let (first, second) = (two.write(commit(1)), two.write(commit(2)));
-    assert_eq!(Equivocation::new(first.clone(), first.clone()), Err(NotEquivocation::Compatible));
-    assert_eq!(Equivocation::new(first.clone(), second.clone()), Err(NotEquivocation::Compatible));
-    let forged = v1::SignedEntry { signature: first.signature.clone(), ..second };
-    assert_eq!(Equivocation::new(first.clone(), forged), Err(NotEquivocation::BadSignature));
-    let garbage = v1::SignedEntry { entry: Bytes::from_static(&[255; 4]), signature: first.signature.clone() };
-    assert!(matches!(Equivocation::new(first, garbage), Err(NotEquivocation::Decode(_))));
+fn a_validator_that_voted_twice_votes_no_more_until_its_organisation_names_another_key() {
+    let (mut state, mut one) = three();
+    finalise(&mut state);
+    let evidence = crate::evidence::tests::votes_of(validator_of(2), &[1; 32], &[2; 32]);
+    one.take(&mut state, Operation::Accuse(evidence));
+    assert!(state.validators().of(&member(2)).is_some(), "it votes on the block that convicts it");
+    finalise(&mut state);
+    assert!(state.validators().of(&member(2)).is_none());
+    assert!(!state.node(&node(2)).unwrap().retired, "it stores and serves");
+    let mut renewed = certificate_of(2, node_of(2), 2 << 30);
+    renewed.validator = bytes(public(90));
+    one.take(&mut state, Operation::AddNode(crate::node_certificate(renewed, by(2))));
+    finalise(&mut state);
+    assert_eq!(state.validators().of(&member(2)).unwrap().key, ValidatorId(public(90)));
 }
 
 #[test]
-fn what_an_entry_refers_to_must_have_arrived() {
+fn an_entry_waits_for_nothing_it_refers_to() {
+    // Its author may have been shown what nobody else ever will be: then its log goes on all the same.
+    let (mut state, mut one) = three();
+    for operation in [admit(7, 60, 8, "eight"), add_node(7), retire(7, 2), retire(2, 7), place(1, 0, 1), place(1, 9, 1)]
+    {
+        one.take(&mut state, operation);
+    }
+    assert_eq!((state.members().count(), state.nodes().count(), state.packs().count()), (3, 3, 0));
+    Author::of(2).take(&mut state, commit(1));
+    assert_eq!(
+        state.pack(&id_of(1)).unwrap().places,
+        [(ShardIndex(0), node(1))].into(),
+        "it takes effect, the false one not"
+    );
+    one.take(&mut state, admit(1, 61, 7, "seven"));
+    assert_eq!(state.members().count(), 5, "seven, and eight that it invited");
+    assert!(state.node(&node(7)).is_some());
+}
+
+#[test]
+fn an_own_entry_refers_to_what_is_here() {
     let (mut state, one) = three();
     for (operation, want) in [
         (admit(7, 60, 8, "eight"), EntryError::MemberUnknown { member: member(7) }),
         (add_node(7), EntryError::MemberUnknown { member: member(7) }),
-        (retire(7, 2), EntryError::MemberUnknown { member: member(7) }),
         (retire(2, 7), EntryError::NodeUnknown { node: node(7) }),
         (place(1, 0, 1), EntryError::PackUnknown { pack: id_of(1) }),
     ] {
-        assert!(want.is_waiting());
-        assert_eq!(one.refused(&state, operation), want);
+        assert_eq!(one.refused_own(&state, operation), want);
     }
     Author::of(2).take(&mut state, commit(1));
     let mut two = Author::of(2);
     two.write(commit(1));
-    assert_eq!(two.refused(&state, place(1, 0, 7)), EntryError::NodeUnknown { node: node(7) });
+    assert_eq!(two.refused_own(&state, place(1, 0, 7)), EntryError::NodeUnknown { node: node(7) });
 }
 
 #[test]
@@ -175,9 +209,10 @@ fn moves_of_shards_are_written_by_the_author_or_by_the_taker() {
     let (mut state, mut one) = three();
     let (mut two, mut three) = (Author::of(2), Author::of(3));
     two.take(&mut state, commit(1));
-    one.refused(&state, place(1, 1, 3));
-    assert_eq!(one.refused(&state, place(1, 1, 3)), EntryError::NotPlacer { author: node(1), pack: id_of(1) });
-    assert_eq!(two.refused(&state, place(1, 3, 3)), EntryError::NoSuchShard { shard: 3, n: 3 });
+    assert_eq!(one.refused_own(&state, place(1, 1, 3)), EntryError::NotPlacer { author: node(1), pack: id_of(1) });
+    assert_eq!(two.refused_own(&state, place(1, 3, 3)), EntryError::NoSuchShard { shard: 3, n: 3 });
+    let none = EntryError::NoSuchShard { shard: 1 << 16, n: 1 << 16 };
+    assert_eq!(two.refused(&state, place(1, 1 << 16, 3)), none);
     let short = v1::PlaceShard { pack: Bytes::new(), shard: 0, node: bytes(node(2).0) };
     let want = EntryError::IdLength { what: "the pack", got: 0 };
     assert_eq!(two.refused(&state, Operation::PlaceShard(short)), want);
@@ -351,18 +386,6 @@ fn what_is_final_takes_no_memory_and_is_compared_by_the_store() {
     assert_eq!(state.check(&signed), Err(EntryError::Final { author: node(1), sequence: 4 }));
     assert_eq!(state.log(&node(1)).unwrap().final_root, root);
     assert_eq!(state.entries(&node(1)).unwrap().root_at(4), None, "what lies before is folded together");
-}
-
-#[test]
-fn what_a_liar_wrote_is_covered_no_further() {
-    let (mut state, _) = three();
-    finalise(&mut state);
-    let (first, other) = (Author::of(2).write(commit(1)), Author::of(2).write(commit(2)));
-    apply(&mut state, &first);
-    assert!(state.is_open());
-    state.freeze(Equivocation::new(first, other).unwrap());
-    assert!(!state.is_open());
-    assert_eq!(state.open_frontier(), []);
 }
 
 #[test]
