@@ -7,8 +7,10 @@ mod system {
     mod crash;
     mod disk_full;
     mod finality;
+    mod history;
     mod liar;
     mod loss;
+    mod partition;
     mod patient;
     mod proofs;
     mod refusal;
