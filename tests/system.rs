@@ -3,6 +3,7 @@
 mod system {
     mod again;
     mod away;
+    mod behind;
     mod canary;
     mod crash;
     mod disk_full;
