@@ -3,12 +3,15 @@
 mod system {
     mod again;
     mod away;
+    mod behind;
     mod canary;
     mod crash;
     mod disk_full;
     mod finality;
+    mod history;
     mod liar;
     mod loss;
+    mod partition;
     mod patient;
     mod proofs;
     mod refusal;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::network::Wire;
 use crate::{program, wait_until};
 
 /// How long a command may take.
@@ -60,6 +61,8 @@ pub struct Clinic {
     /// How much its node logs.
     pub log_level: &'static str,
     key_file: PathBuf,
+    /// Its end of a network; none: it is on 127.0.0.1.
+    wire: Option<Wire>,
     process: Option<Child>,
 }
 
@@ -74,28 +77,42 @@ impl Clinic {
             name: name.to_owned(),
             region: region.to_owned(),
             log_level: "warn,bithealth=info",
+            wire: None,
             process: None,
         }
     }
 
+    /// The same on a network: there it has an address of its own, and a port that stays.
+    pub(crate) fn wired(mut self, wire: Wire) -> Self {
+        self.wire = Some(wire);
+        self
+    }
+
     /// Founds a network.
     pub fn init(&self) {
-        self.done(&self.with_site(&["init", "--network", "test", "--name", &self.name]));
+        self.done(&self.with_site(&["init", "--network", "test", "--name", &self.name], &self.listen()));
     }
 
     /// Joins with an invite.
     pub fn join(&self, invite: &str) -> Answer {
-        self.ask(&self.with_site(&["join", invite, "--name", &self.name]))
+        self.ask(&self.with_site(&["join", invite, "--name", &self.name], &self.listen()))
     }
 
     /// Sets an empty folder up from a kit, gets everything back, and writes the records to `output`.
     pub fn restore(&self, kit: &Path, output: &Path) -> Answer {
-        self.ask(&self.with_site(&["restore", "--kit", text(kit), "--output", text(output)]))
+        self.ask(&self.with_site(&["restore", "--kit", text(kit), "--output", text(output)], &self.listen()))
     }
 
-    fn with_site<'a>(&'a self, args: &[&'a str]) -> Vec<&'a str> {
-        let site = ["--region", &self.region, "--jurisdiction", "EU", "--listen", "/ip4/127.0.0.1/tcp/0"];
+    fn with_site<'a>(&'a self, args: &[&'a str], listen: &'a str) -> Vec<&'a str> {
+        let site = ["--region", &self.region, "--jurisdiction", "EU", "--listen", listen];
         [args, &site, &["--key-file", text(&self.key_file)]].concat()
+    }
+
+    fn listen(&self) -> String {
+        match &self.wire {
+            Some(wire) => format!("/ip4/{}/tcp/4401", wire.address),
+            None => "/ip4/127.0.0.1/tcp/0".to_owned(),
+        }
     }
 
     /// The key file of its node.
@@ -194,10 +211,18 @@ impl Clinic {
 
     /// A command of the program on this clinic's folder.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(program());
+        let mut command = self.program();
         command.arg("--json").arg("--data-dir").arg(&self.home).args(args);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.env_remove("RUST_LOG").env_remove("BITHEALTH_KEY_FILE").env_remove("BITHEALTH_PASSPHRASE_FILE");
+        command
+    }
+
+    /// The program, in the clinic's namespace. `ip` becomes the program, so whoever kills the child kills that.
+    fn program(&self) -> Command {
+        let Some(wire) = &self.wire else { return Command::new(program()) };
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &wire.namespace]).arg(program());
         command
     }
 

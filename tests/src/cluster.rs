@@ -5,12 +5,15 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
+use crate::network::Network;
 use crate::{Clinic, wait_until};
 
 /// Clinics that know one another, in a folder that vanishes with them.
 #[derive(Debug)]
 pub struct Cluster {
     clinics: Vec<Clinic>,
+    /// Removed after the processes on it; none: all are on 127.0.0.1.
+    network: Option<Network>,
     folder: TempDir,
 }
 
@@ -22,22 +25,62 @@ impl Cluster {
 
     /// The same, with something changed in each clinic before its node starts.
     pub fn start_with(names: &[&str], change: impl Fn(&mut Clinic)) -> Self {
-        let mut cluster = Self { clinics: Vec::new(), folder: tempfile::tempdir().expect("a folder for the test") };
+        Self::start_on(None, names, change)
+    }
+
+    /// The same, on a network that can be taken apart.
+    ///
+    /// # Panics
+    /// Where network namespaces cannot be made: that takes root.
+    pub fn start_wired(names: &[&str]) -> Self {
+        Self::start_on(Some(Network::new()), names, |_| {})
+    }
+
+    fn start_on(network: Option<Network>, names: &[&str], change: impl Fn(&mut Clinic)) -> Self {
+        let folder = tempfile::tempdir().expect("a folder for the test");
+        let mut cluster = Self { clinics: Vec::new(), network, folder };
+        // The founder invites everybody while it is alone.
+        let mut invites: Vec<String> = Vec::new();
         for name in names {
             let mut clinic = cluster.clinic(name);
-            match cluster.clinics.first() {
+            if let Some(network) = &mut cluster.network {
+                clinic = clinic.wired(network.wire());
+            }
+            match invites.pop() {
                 None => clinic.init(),
-                Some(founder) => {
-                    let joined = clinic.join(&founder.invite());
+                Some(invite) => {
+                    let joined = clinic.join(&invite);
                     assert_eq!(joined.exit, 0, "{name} does not join: {joined:?}");
                 }
             }
             change(&mut clinic);
             clinic.start();
+            if cluster.clinics.is_empty() {
+                invites = names[1..].iter().map(|_| clinic.invite()).collect();
+            }
             cluster.clinics.push(clinic);
         }
         cluster.wait_until_joined(names.len());
         cluster
+    }
+
+    /// Takes the network apart: each of these groups hears only itself, and whoever is in none hears nobody.
+    ///
+    /// # Panics
+    /// If the cluster is not on a network.
+    pub fn part(&mut self, sides: &[&[&str]]) {
+        let alone = sides.len()..;
+        let side_of = |(clinic, alone): (&Clinic, usize)| {
+            sides.iter().position(|side| side.contains(&clinic.name.as_str())).unwrap_or(alone)
+        };
+        let side_of: Vec<usize> = self.clinics.iter().zip(alone).map(side_of).collect();
+        self.network.as_mut().expect("started on a network").part(&side_of);
+    }
+
+    /// Puts it together again.
+    pub fn reunite(&mut self) {
+        let all = vec![0; self.clinics.len()];
+        self.network.as_mut().expect("started on a network").part(&all);
     }
 
     /// A clinic with a folder here that is not set up; its region is its name up to the hyphen.

@@ -1,9 +1,11 @@
-//! Whole systems for tests: clinics of real processes on 127.0.0.1, asked through the command line as people do.
+//! Whole systems for tests: clinics of real processes, on 127.0.0.1 or on a network that can be taken apart, asked through
+//! the command line as people do.
 
 mod clinic;
 mod cluster;
 mod dice;
 mod files;
+mod network;
 mod program;
 mod wait;
 

@@ -162,11 +162,16 @@ pub(crate) async fn demo(args: DemoArgs, show: Show) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
+/// What a node logs unless `RUST_LOG` says otherwise.
+///
+/// Gossipsub warns of each message that another validator sent first, which is what happens to a block that all of them
+/// decided; of what it warns with the id of a message, nothing is news to an operator. Its other warnings stay.
+const LOG_DEFAULT: &str = "warn,bithealth=info,libp2p_kad=error,libp2p_gossipsub::behaviour[{message_id}]=error";
+
 /// The log of a node goes to the standard error, as much of it as `RUST_LOG` says.
 fn log() {
     use tracing_subscriber::EnvFilter;
-    let filter =
-        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,bithealth=info,libp2p_kad=error"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG_DEFAULT));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let _ = log.try_init(); // a test set up its own
 }
@@ -182,4 +187,48 @@ fn stop_signal() -> Result<impl Future<Output = ()> + Send + 'static, Failure> {
             _ = terminate.recv() => {}
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use tracing::{info, warn};
+    use tracing_subscriber::EnvFilter;
+
+    use super::*;
+
+    /// What is logged, for looking into.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().expect("no holder panics").write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_message_that_another_sent_first_is_not_logged_and_other_warnings_of_gossip_are() {
+        let log = Log::default();
+        let writer = log.clone();
+        let filter = EnvFilter::new(LOG_DEFAULT);
+        let logged = tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || writer.clone()).finish();
+        tracing::subscriber::with_default(logged, || {
+            warn!(target: "libp2p_gossipsub::behaviour", message_id = "00", "sent before");
+            warn!(target: "libp2p_gossipsub::behaviour", peer_id = "00", "queue full");
+            warn!(target: "libp2p_swarm", "a limit is hit");
+            info!(target: "bithealth::peers", "a peer is new");
+            info!(target: "libp2p_swarm", "a detail");
+        });
+        let text = String::from_utf8(log.0.lock().expect("no holder panics").clone()).unwrap();
+        let is_logged = |words: &&str| text.contains(*words);
+        let all = ["sent before", "queue full", "a limit is hit", "a peer is new", "a detail"];
+        assert_eq!(all.into_iter().filter(is_logged).collect::<Vec<_>>(), all[1..4], "{text}");
+    }
 }
