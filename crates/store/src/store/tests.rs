@@ -128,6 +128,10 @@ fn keys_come_in_order_and_one_kind_at_a_time() {
     assert_eq!(keys(&store, Kind::Entry), expected);
     assert_eq!(keys(&store, Kind::Shard), expected);
     assert_eq!(keys(&store, Kind::Block), [b"one"]);
+    let after = |key: &[u8]| store.keys_after(Kind::Entry, key).next().map(Result::unwrap);
+    assert_eq!(after(&[0, 0, 1]), Some(256_u32.to_be_bytes().to_vec()), "a key comes after its beginning");
+    assert_eq!(after(&256_u32.to_be_bytes()), Some(257_u32.to_be_bytes().to_vec()));
+    assert_eq!(after(&999_u32.to_be_bytes()), None, "the next kind begins there");
     assert!(keys(&store, Kind::Pack).is_empty());
 }
 
