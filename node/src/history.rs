@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use bithealth_proto::{Limited, decode, decode_frame, encode, v1};
-use bithealth_store::{Kind, Position, ReadError, Store, WriteError};
+use bithealth_store::{Compacted, Kind, Position, ReadError, Store, WriteError};
 use bithealth_types::{Height, NodeId, Sequence};
 use bytes::Bytes;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::chain::ChainError;
 use crate::node::Node;
@@ -250,7 +250,7 @@ impl<'a, T: Kept> Reader<'a, T> {
     }
 }
 
-/// Folds what each new block makes final.
+/// Folds what each new block makes final, and gives the space back that this leaves in the store.
 pub async fn run(node: Arc<Node>) {
     let mut changes = node.chain.watch();
     let mut seen = None;
@@ -259,7 +259,7 @@ pub async fn run(node: Arc<Node>) {
         if seen != height {
             seen = height;
             let worker = node.clone();
-            if let Err(error) = blocking(move || worker.chain.fold()).await {
+            if let Err(error) = blocking(move || fold(&worker)).await {
                 warn!(%error, "the ledger is not folded, the next block tries again");
             }
         }
@@ -267,6 +267,16 @@ pub async fn run(node: Arc<Node>) {
             return; // the node is gone
         }
     }
+}
+
+fn fold(node: &Node) -> Result<(), ChainError> {
+    if node.chain.fold()? > 0 {
+        let Compacted { rewritten, freed, .. } = node.store.compact()?;
+        if rewritten > 0 {
+            info!(segments = rewritten, freed, "what was dead in the store is given back");
+        }
+    }
+    Ok(())
 }
 
 /// Where the run begins that holds a position.

@@ -148,6 +148,21 @@ fn a_run_with_a_damaged_entry_stays_as_it_is_and_the_others_are_folded() {
     assert!(matches!(reader.at(RUN + 9), Err(ChainError::Read(ReadError::Damaged { .. }))));
 }
 
+#[test]
+fn what_the_singles_took_is_given_back_and_the_runs_stay() {
+    let disk = FaultyDisk::new(0);
+    let first = history(&disk);
+    write(&first, &AUTHOR, 0..8 * RUN);
+    let before = first.store.usage().bytes;
+    first.fold_entries(&AUTHOR, 8 * RUN).unwrap();
+    assert!(first.store.usage().bytes > before, "both are there for a while");
+    assert!(first.store.compact().unwrap().damaged.is_empty());
+    let after = first.store.usage().bytes;
+    assert!(after < before * 2 / 3, "{before} bytes became {after}");
+    let again = history(&disk.crash());
+    assert_eq!((readable(&again, &AUTHOR), count(&again, Kind::Entry)), (8 * RUN, 0));
+}
+
 /// The file that holds these bytes, and where.
 fn find(disk: &FaultyDisk, bytes: &[u8]) -> (std::path::PathBuf, u64) {
     use bithealth_store::{Disk, Open};
