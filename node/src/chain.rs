@@ -7,7 +7,9 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bithealth_envelope::NodeKey;
-use bithealth_ledger::{Accused, BlockError, EntryError, GenesisError, State, entry_leaf, equivocation, signed_header};
+use bithealth_ledger::{
+    Accused, BlockError, EntryError, GenesisError, Log, State, entry_leaf, equivocation, signed_header,
+};
 use bithealth_proto::v1::entry::Operation;
 use bithealth_proto::{DecodeError, decode, encode, v1};
 use bithealth_store::{Kind, Position, ReadError, Store, WriteError};
@@ -16,6 +18,8 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tracing::error;
 
+use crate::history::History;
+use crate::replay::Replay;
 use crate::vault::whole;
 
 /// Where the proof of a fork is kept.
@@ -25,6 +29,7 @@ const FORK_KEY: &[u8] = b"fork";
 pub struct Chain {
     state: RwLock<State>,
     store: Arc<Store>,
+    history: History,
     key: NodeKey,
     /// Where the last entry lies that was taken and perhaps not synced.
     written: Mutex<Option<Position>>,
@@ -94,14 +99,14 @@ impl Chain {
     /// # Errors
     /// [`ChainError`] if the store cannot be read or the genesis is false.
     pub fn open(genesis: v1::Genesis, store: Arc<Store>, key: NodeKey) -> Result<Self, ChainError> {
-        let mut state = State::from_genesis(genesis)?;
-        replay_entries(&mut state, &store)?;
-        replay_blocks(&mut state, &store)?;
+        let history = History::new(store.clone());
+        let state = Replay::new(State::from_genesis(genesis)?, &history).run()?;
         let fork = store.contains(Kind::Meta, FORK_KEY)?.then(|| whole(&store, Kind::Meta, FORK_KEY)).transpose()?;
         let fork = fork.map(|bytes| decode(&bytes)).transpose()?;
         Ok(Self {
             state: RwLock::new(state),
             store,
+            history,
             key,
             written: Mutex::default(),
             suspects: Mutex::default(),
@@ -137,9 +142,8 @@ impl Chain {
         };
         let signed = bithealth_ledger::sign(|message| self.key.sign(message), entry);
         let checked = state.check_own(&signed)?;
-        let position =
-            self.store.put(Kind::Entry, &entry_key(&author, checked.sequence()), &[], &[&encode(&signed)])?;
-        self.store.sync(position)?;
+        let position = self.history.put_entry(&author, checked.sequence(), &signed)?;
+        self.history.sync(position)?;
         let sequence = checked.sequence();
         state.apply(checked);
         drop(state);
@@ -163,8 +167,7 @@ impl Chain {
             }
             Err(error) => return Ok(Received::False(error.to_string())),
         };
-        let key = entry_key(&checked.author(), checked.sequence());
-        let position = self.store.put(Kind::Entry, &key, &[], &[&encode(signed)])?;
+        let position = self.history.put_entry(&checked.author(), checked.sequence(), signed)?;
         *self.written.lock().expect("no holder panics") = Some(position);
         state.apply(checked);
         drop(state);
@@ -174,7 +177,7 @@ impl Chain {
 
     /// Another entry of this author is here at its position, or the same one: only the store can tell, once it is final.
     fn compare(&self, theirs: &v1::SignedEntry, author: &NodeId, sequence: Sequence) -> Received {
-        match read_entry(&self.store, author, sequence) {
+        match self.history.entries(author).at(sequence.0) {
             Ok(ours) if ours.entry == theirs.entry => Received::Known,
             Ok(ours) => match equivocation(&ours, theirs) {
                 Ok(evidence) => Received::Evidence(Box::new(evidence)),
@@ -223,18 +226,14 @@ impl Chain {
         }
         let mut position = None;
         for sequence in covered.len..len {
-            position = Some(self.store.remove(Kind::Entry, &entry_key(&author, Sequence(sequence)))?);
+            position = Some(self.history.remove_entry(&author, Sequence(sequence))?);
         }
         for (sequence, signed) in (first..).zip(entries) {
-            let key = entry_key(&author, Sequence(sequence));
-            position = Some(self.store.put(Kind::Entry, &key, &[], &[&encode(signed)])?);
+            position = Some(self.history.put_entry(&author, Sequence(sequence), signed)?);
         }
         position.map_or(Ok(()), |position| self.store.sync(position))?;
         // What followed from the entries that were here is undone by beginning anew.
-        let mut anew = State::from_genesis(state.genesis().clone())?;
-        replay_entries(&mut anew, &self.store)?;
-        replay_blocks(&mut anew, &self.store)?;
-        *state = anew;
+        *state = Replay::new(State::from_genesis(state.genesis().clone())?, &self.history).run()?;
         drop(state);
         self.notify();
         Ok(())
@@ -247,7 +246,7 @@ impl Chain {
     pub fn sync(&self) -> Result<(), WriteError> {
         let written = self.written.lock().expect("no holder panics").take();
         let Some(position) = written else { return Ok(()) };
-        self.store.sync(position).inspect_err(|_| {
+        self.history.sync(position).inspect_err(|_| {
             self.written.lock().expect("no holder panics").get_or_insert(position);
         })
     }
@@ -271,8 +270,8 @@ impl Chain {
         };
         self.sync()?; // the entries it covers come before it
         let height = checked.height();
-        let position = self.store.put(Kind::Block, &height.0.to_be_bytes(), &[], &[&encode(block)])?;
-        self.store.sync(position)?;
+        let position = self.history.put_block(height, block)?;
+        self.history.sync(position)?;
         state.apply_block(checked);
         drop(state);
         self.suspects.lock().expect("no holder panics").clear();
@@ -286,7 +285,7 @@ impl Chain {
         if state.tip().map(bithealth_proto::digest) == theirs_digest && height == state.height() {
             return Ok(Received::Known);
         }
-        let ours = read_block(&self.store, height)?;
+        let ours = self.history.blocks().at(height.0)?;
         let have = bithealth_proto::digest(ours.header.as_ref().unwrap_or(&v1::Header::default()));
         match state.check_fork(theirs, &have) {
             Ok(()) => Ok(Received::Known),
@@ -355,7 +354,8 @@ impl Chain {
     pub fn entries(&self, author: &NodeId, from: Sequence, max: u32) -> Result<Vec<v1::SignedEntry>, ChainError> {
         let len = self.state().log(author).map_or(0, |log| log.len);
         let range = from.0..len.min(from.0.saturating_add(u64::from(max)));
-        range.map(|sequence| read_entry(&self.store, author, Sequence(sequence))).collect()
+        let mut entries = self.history.entries(author);
+        range.map(|sequence| entries.at(sequence)).collect()
     }
 
     /// Up to `max` blocks from height `from` on.
@@ -365,22 +365,40 @@ impl Chain {
     pub fn blocks(&self, from: Height, max: u32) -> Result<Vec<v1::Block>, ChainError> {
         let tip = self.state().height();
         let range = from.0.max(1)..=tip.0.min(from.0.saturating_add(u64::from(max)));
-        range.map(|height| read_block(&self.store, Height(height))).collect()
+        let mut blocks = self.history.blocks();
+        range.map(|height| blocks.at(height)).collect()
     }
 
     /// Reads every entry and block back; how many of each are sound.
     pub fn verify(&self) -> (u64, u64) {
-        let logs: Vec<(NodeId, u64)> = {
-            let state = self.state();
-            state.nodes().map(|node| (node.id, state.log(&node.id).map_or(0, |log| log.len))).collect()
-        };
         let height = self.state().height().0;
         let sound = |author: &NodeId, len: u64| {
-            (0..len).filter(|at| read_entry(&self.store, author, Sequence(*at)).is_ok()).count() as u64
+            let mut entries = self.history.entries(author);
+            (0..len).filter(|at| entries.at(*at).is_ok()).count() as u64
         };
-        let entries = logs.iter().map(|(author, len)| sound(author, *len)).sum();
-        let blocks = (1..=height).filter(|height| read_block(&self.store, Height(*height)).is_ok()).count() as u64;
-        (entries, blocks)
+        let entries = self.logs(|log| log.len).iter().map(|(author, len)| sound(author, *len)).sum();
+        let mut blocks = self.history.blocks();
+        (entries, (1..=height).filter(|height| blocks.at(*height).is_ok()).count() as u64)
+    }
+
+    /// Folds what is final, so that the store's index does not grow with it ([`History`]); returns how many runs were
+    /// written. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`ChainError`] if the store fails; a later call goes on.
+    pub fn fold(&self) -> Result<u64, ChainError> {
+        let height = self.state().height();
+        let mut written = self.history.fold_blocks(height)?;
+        for (author, len) in self.logs(|log| log.final_len) {
+            written += self.history.fold_entries(&author, len)?;
+        }
+        Ok(written)
+    }
+
+    /// A length of each log.
+    fn logs(&self, len: impl Fn(Log) -> u64) -> Vec<(NodeId, u64)> {
+        let state = self.state();
+        state.nodes().map(|node| (node.id, state.log(&node.id).map_or(0, &len))).collect()
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, State> {
@@ -390,57 +408,4 @@ impl Chain {
     fn notify(&self) {
         self.changed.send_modify(|count| *count += 1);
     }
-}
-
-/// Entries may depend on entries of other authors (a node on its organisation's admission), so rounds go on until none
-/// brings anything new.
-fn replay_entries(state: &mut State, store: &Store) -> Result<(), ChainError> {
-    loop {
-        let authors: Vec<NodeId> = state.nodes().map(|node| node.id).collect();
-        let mut progress = false;
-        for author in authors {
-            loop {
-                let sequence = Sequence(state.log(&author).map_or(0, |log| log.len));
-                if !store.contains(Kind::Entry, &entry_key(&author, sequence))? {
-                    break;
-                }
-                match state.check(&read_entry(store, &author, sequence)?) {
-                    Ok(checked) => state.apply(checked),
-                    Err(_) => break, // waits for another author's entry, in a later round
-                };
-                progress = true;
-            }
-        }
-        if !progress {
-            return Ok(());
-        }
-    }
-}
-
-fn replay_blocks(state: &mut State, store: &Store) -> Result<(), ChainError> {
-    loop {
-        let height = Height(state.height().0 + 1);
-        if !store.contains(Kind::Block, &height.0.to_be_bytes())? {
-            return Ok(());
-        }
-        match state.check_block(&read_block(store, height)?) {
-            Ok(checked) => state.apply_block(checked),
-            Err(_) => return Ok(()), // its entries were lost with a power cut: peers have both
-        };
-    }
-}
-
-fn read_entry(store: &Store, author: &NodeId, sequence: Sequence) -> Result<v1::SignedEntry, ChainError> {
-    Ok(decode(&whole(store, Kind::Entry, &entry_key(author, sequence))?)?)
-}
-
-fn read_block(store: &Store, height: Height) -> Result<v1::Block, ChainError> {
-    Ok(decode(&whole(store, Kind::Block, &height.0.to_be_bytes())?)?)
-}
-
-fn entry_key(author: &NodeId, sequence: Sequence) -> [u8; 40] {
-    let mut key = [0; 40];
-    key[..32].copy_from_slice(author.as_bytes());
-    key[32..].copy_from_slice(&sequence.0.to_be_bytes());
-    key
 }

@@ -25,7 +25,7 @@ use crate::room::Room;
 use crate::service::Local;
 use crate::shelf::{Shelf, Source};
 use crate::vault::{OwnPack, Vault};
-use crate::{consolidate, hold, peers, widen};
+use crate::{consolidate, history, hold, peers, widen};
 
 /// Under this the store notes whose network it belongs to.
 const NETWORK: &[u8] = b"network";
@@ -102,6 +102,7 @@ pub async fn node(
         tokio::spawn(peers::run(node.clone(), events)),
         tokio::spawn(finality::run(node.clone(), home.consensus_path())),
         tokio::spawn(peers::connect(node.clone())),
+        tokio::spawn(history::run(node.clone())),
         tokio::spawn(replicate::run(node.clone())),
         tokio::spawn(gather::run(node.clone())),
         tokio::spawn(consolidate::run(node.clone())),

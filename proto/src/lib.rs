@@ -107,6 +107,8 @@ limited! {
     StoredPack 48 << 10;
     Holders 16 << 10;
     PendingRecords 4 << 20;
+    EntryRun 16 << 20;
+    BlockRun 65 << 20;
 }
 
 /// The canonical encoding.

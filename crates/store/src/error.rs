@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use bithealth_types::{ByteLen, Height};
 
 use crate::item::{BODY_LEN_MAX, Hex, KEY_LEN_MAX, Kind, META_LEN_MAX};
+use crate::record::RUN_KEY_LEN;
 use crate::wal::{FRAME_LEN_MAX, SAFETY_LEN_MAX, WAL_LEN_MAX};
 
 /// Why a store did not open.
@@ -47,6 +48,12 @@ pub enum WriteError {
     /// The key is empty or too long.
     #[error("the key has {got} bytes, 1 to {KEY_LEN_MAX} are due")]
     KeyLength {
+        /// Bytes that came.
+        got: usize,
+    },
+    /// The first key of a run is too short or too long.
+    #[error("the first key of a run has {got} bytes, {} to {} are due", RUN_KEY_LEN.start(), RUN_KEY_LEN.end())]
+    RunKeyLength {
         /// Bytes that came.
         got: usize,
     },

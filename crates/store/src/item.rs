@@ -29,11 +29,16 @@ pub enum Kind {
     Pending = 5,
     /// Small state of the node.
     Meta = 6,
+    /// Many entries of one author log.
+    EntryRun = 7,
+    /// Many blocks.
+    BlockRun = 8,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 6] = [Self::Pack, Self::Shard, Self::Entry, Self::Block, Self::Pending, Self::Meta];
+    pub const ALL: [Self; 8] =
+        [Self::Pack, Self::Shard, Self::Entry, Self::Block, Self::Pending, Self::Meta, Self::EntryRun, Self::BlockRun];
 
     pub(crate) fn from_byte(byte: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| *kind as u8 == byte)
@@ -49,6 +54,8 @@ impl fmt::Display for Kind {
             Self::Block => "block",
             Self::Pending => "pending",
             Self::Meta => "meta",
+            Self::EntryRun => "run of entries",
+            Self::BlockRun => "run of blocks",
         })
     }
 }
@@ -132,6 +139,6 @@ mod tests {
             assert_eq!(Kind::from_byte(kind as u8), Some(kind));
         }
         assert_eq!(Kind::from_byte(0), None);
-        assert_eq!(Kind::from_byte(7), None);
+        assert_eq!(Kind::from_byte(9), None);
     }
 }

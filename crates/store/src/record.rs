@@ -12,7 +12,7 @@
 //! |---|---|---|---|
 //! | 0 | 4 | `BHR` 1 in front, `BHE` 1 behind: what it is, and its version | |
 //! | 4 | 1 | kind; 0 is a gap, which stands where a crash tore something and holds nothing | |
-//! | 5 | 1 | flags: bit 0 says that the key is removed | |
+//! | 5 | 1 | flags: bit 0 says that the key is removed, bits 0 and 1 that a run of keys is | |
 //! | 6 | 2 | length of the key, 1 to 64 | bytes |
 //! | 8 | 4 | length of the meta | bytes |
 //! | 12 | 4 | checksum of the meta | CRC32C |
@@ -20,6 +20,9 @@
 //! | 24 | 8 | where the record begins in its segment | bytes |
 //! | 32 | 8 | how much of the segment was known to be durable when the record was appended | bytes |
 //! | 40 | 4 | checksum of the salt, the segment's number, the 40 bytes above and the key | CRC32C |
+//!
+//! A run of keys differs in the last 8 bytes only, a big-endian number that counts up. The key of the record is then the
+//! first of them with the count behind it, in 2 bytes.
 //!
 //! A block is 16 KiB of the body, the last one may be shorter. Its checksum is the CRC32C of its bytes, XORed with a
 //! number drawn from salt, segment, record and block: bytes that belong elsewhere do not verify, and a body cannot hold
@@ -31,7 +34,7 @@ use std::ops::Range;
 use crc32c::{crc32c, crc32c_append};
 
 use crate::disk::{DiskFile, read_exact};
-use crate::index::Entry;
+use crate::index::{Entry, index_key};
 use crate::item::{BODY_LEN_MAX, KEY_LEN_MAX, META_LEN_MAX, Part};
 
 /// Bytes of the body under one checksum.
@@ -54,6 +57,16 @@ pub(crate) const GAP_KEY: &[u8] = &[0];
 
 const SUMMED_LEN: usize = 40;
 const TOMBSTONE: u8 = 1;
+const RUN: u8 = 2;
+
+/// Bytes of the number that tells the keys of a run apart.
+const COUNTER_LEN: usize = 8;
+
+/// Bytes of the count behind the first key of a run.
+const COUNT_LEN: usize = 2;
+
+/// Lengths of the keys that can be removed by the run.
+pub(crate) const RUN_KEY_LEN: std::ops::RangeInclusive<usize> = COUNTER_LEN..=KEY_LEN_MAX - COUNT_LEN;
 
 /// Body bytes verified at a time when a whole record is.
 const VERIFY_LEN: u64 = 64 * BLOCK_LEN as u64;
@@ -93,6 +106,8 @@ impl Seal {
 pub(crate) struct Head {
     pub(crate) kind: u8,
     pub(crate) tombstone: bool,
+    /// Of a tombstone: it removes a run of keys.
+    pub(crate) run: bool,
     pub(crate) key_len: u16,
     pub(crate) meta_len: u32,
     pub(crate) meta_sum: u32,
@@ -106,7 +121,7 @@ impl Head {
         let mut bytes = [0; HEAD_LEN];
         bytes[0..4].copy_from_slice(&end.magic());
         bytes[4] = self.kind;
-        bytes[5] = if self.tombstone { TOMBSTONE } else { 0 };
+        bytes[5] = if self.tombstone { TOMBSTONE } else { 0 } | if self.run { RUN } else { 0 };
         bytes[6..8].copy_from_slice(&self.key_len.to_le_bytes());
         bytes[8..12].copy_from_slice(&self.meta_len.to_le_bytes());
         bytes[12..16].copy_from_slice(&self.meta_sum.to_le_bytes());
@@ -140,6 +155,7 @@ impl Head {
         let head = Self {
             kind: bytes[4],
             tombstone: bytes[5] & TOMBSTONE != 0,
+            run: bytes[5] & (TOMBSTONE | RUN) == TOMBSTONE | RUN,
             key_len: key.len() as u16,
             meta_len: u32_at(bytes, 8),
             meta_sum: u32_at(bytes, 12),
@@ -160,9 +176,14 @@ impl Head {
         // The checksums take a little less than was set aside; the meta takes what is left.
         let meta_len = (len - body_len - 4 * body_len.div_ceil(BLOCK_LEN as u64)) as u32;
         let key_len = GAP_KEY.len() as u16;
-        let gap =
-            Self { kind: GAP, tombstone: false, key_len, meta_len, meta_sum: 0, body_len, offset: begin, durable: 0 };
+        let (tombstone, run, meta_sum, durable) = (false, false, 0, 0);
+        let gap = Self { kind: GAP, tombstone, run, key_len, meta_len, meta_sum, body_len, offset: begin, durable };
         (body_len <= BODY_LEN_MAX).then_some(gap)
+    }
+
+    /// The keys that a record with this key is about: one, but for a tombstone of a run.
+    pub(crate) fn keys(&self, key: &[u8]) -> Vec<Vec<u8>> {
+        if self.run { run_of(key) } else { vec![key.to_vec()] }
     }
 
     /// Writes both heads where they belong, and nothing between.
@@ -208,6 +229,7 @@ pub(crate) fn record_len(key_len: usize, meta_len: u32, body_len: u64) -> u64 {
 pub(crate) struct Draft<'a> {
     pub(crate) kind: u8,
     pub(crate) tombstone: bool,
+    run: bool,
     pub(crate) key: &'a [u8],
     meta: &'a [u8],
     body: &'a [&'a [u8]],
@@ -218,11 +240,27 @@ pub(crate) struct Draft<'a> {
 impl<'a> Draft<'a> {
     pub(crate) fn new(kind: u8, key: &'a [u8], meta: &'a [u8], body: &'a [&'a [u8]]) -> Self {
         let body_len = body.iter().map(|part| part.len() as u64).sum();
-        Self { kind, tombstone: false, key, meta, body, body_len, sums: block_sums(body) }
+        Self { kind, tombstone: false, run: false, key, meta, body, body_len, sums: block_sums(body) }
     }
 
     pub(crate) fn tombstone(kind: u8, key: &'a [u8]) -> Self {
-        Self { kind, tombstone: true, key, meta: &[], body: &[], body_len: 0, sums: Vec::new() }
+        Self { kind, tombstone: true, run: false, key, meta: &[], body: &[], body_len: 0, sums: Vec::new() }
+    }
+
+    /// A tombstone of a run of keys; `key` is of [`run_key`].
+    pub(crate) fn tombstone_of_run(kind: u8, key: &'a [u8]) -> Self {
+        Self { run: true, ..Self::tombstone(kind, key) }
+    }
+
+    /// A tombstone like the one with this head.
+    pub(crate) fn tombstone_again(head: &Head, key: &'a [u8]) -> Self {
+        Self { run: head.run, ..Self::tombstone(head.kind, key) }
+    }
+
+    /// Keys of the index that the record is about.
+    pub(crate) fn index_keys(&self) -> Vec<Vec<u8>> {
+        let keys = if self.run { run_of(self.key) } else { vec![self.key.to_vec()] };
+        keys.iter().map(|key| index_key(self.kind, key)).collect()
     }
 
     pub(crate) fn byte_len(&self) -> u64 {
@@ -234,6 +272,7 @@ impl<'a> Draft<'a> {
         let head = Head {
             kind: self.kind,
             tombstone: self.tombstone,
+            run: self.run,
             key_len: self.key.len() as u16,
             meta_len: self.meta.len() as u32,
             meta_sum: crc32c(self.meta),
@@ -251,6 +290,21 @@ impl<'a> Draft<'a> {
         file.write_at(&parts, offset)?;
         Ok(head)
     }
+}
+
+/// The key of a tombstone that removes `count` keys from `first` on, whose length is within [`RUN_KEY_LEN`].
+pub(crate) fn run_key(first: &[u8], count: u16) -> Vec<u8> {
+    [first, &count.to_le_bytes()].concat()
+}
+
+/// The keys of a run; none if that is no key of one.
+fn run_of(key: &[u8]) -> Vec<Vec<u8>> {
+    let parts = key.split_last_chunk().and_then(|(first, count)| {
+        let (prefix, counter) = first.split_last_chunk()?;
+        Some((prefix, u64::from_be_bytes(*counter), u16::from_le_bytes(*count)))
+    });
+    let Some((prefix, first, count)) = parts else { return Vec::new() };
+    (0..u64::from(count)).map(|at| [prefix, &first.wrapping_add(at).to_be_bytes()].concat()).collect()
 }
 
 /// The checksums of the 16 KiB blocks of a body that comes in parts.

@@ -61,6 +61,24 @@ fn entries_make_members_nodes_and_packs() {
 }
 
 #[test]
+fn of_what_our_own_store_holds_all_but_the_signatures_is_checked() {
+    let (mut state, _) = three();
+    let mut two = Author::of(2);
+    let (first, second) = (two.write(commit(1)), two.write(commit(2)));
+    let unsigned = |entry: &v1::SignedEntry| v1::SignedEntry { signature: Bytes::new(), ..entry.clone() };
+    assert!(matches!(state.check(&unsigned(&first)), Err(EntryError::BadSignature { .. })));
+    assert!(matches!(state.check_stored(&unsigned(&second)), Err(EntryError::Gap { have: 0, got: 1, .. })));
+    assert_eq!(state.check_stored(&unsigned(&first)), state.check(&first));
+    apply(&mut state, &first);
+    let block = next_block(&state, NOW).unwrap();
+    let without_votes = v1::Block { certificate: Some(v1::Certificate::default()), ..block.clone() };
+    assert!(matches!(state.check_block(&without_votes), Err(BlockError::Certificate(_))));
+    assert_eq!(state.check_stored_block(&without_votes), state.check_block(&block));
+    let empty = v1::Block { body: Some(v1::Body::default()), ..block };
+    assert!(matches!(state.check_stored_block(&empty), Err(BlockError::Commits { what: "frontier", .. })));
+}
+
+#[test]
 fn an_entry_is_refused_for_its_place_in_the_log() {
     let (mut state, _) = three();
     let mut two = Author::of(2);

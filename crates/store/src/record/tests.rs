@@ -12,6 +12,7 @@ fn head(key: &[u8]) -> Head {
     Head {
         kind: Kind::Pack as u8,
         tombstone: false,
+        run: false,
         key_len: key.len() as u16,
         meta_len: 5,
         meta_sum: 6,

@@ -89,11 +89,11 @@ impl Store {
             };
             let body: &[&[u8]] = &[&body];
             let draft = Draft::new(head.kind, &key, &meta, body);
-            let mut log = self.lock_log();
+            let mut log = self.with_room(self.lock_log(), draft.byte_len())?;
             let index_key = index_key(head.kind, &key);
             // While the log is locked nobody replaces it: the copy takes the place of exactly this record.
             if self.with_index_locked(&mut log, |index| index.get(&index_key))? == Some(head.entry(number)) {
-                self.append(log, &draft)?;
+                self.append_here(&mut log, &draft)?;
                 copied += draft.byte_len();
             }
         }
@@ -106,18 +106,26 @@ impl Store {
         Ok(Outcome::Copied(copied))
     }
 
-    /// Appends a tombstone again, unless its key lives or no older segment can hold what it removes.
+    /// Appends a tombstone again, but for keys that live, and unless no older segment can hold what it removes.
     fn copy_tombstone(&self, number: u64, head: &Head, key: &[u8]) -> Result<u64, WriteError> {
         let mut log = self.lock_log();
         let is_oldest = log.segments.first_key_value().is_some_and(|(first, _)| *first == number);
-        let index_key = index_key(head.kind, key);
-        let lives = self.with_index_locked(&mut log, |index| index.get(&index_key))?.is_some();
-        if lives || (is_oldest && !log.removed_may_return) {
+        if is_oldest && !log.removed_may_return {
             return Ok(0);
         }
-        let draft = Draft::tombstone(head.kind, key);
-        self.append(log, &draft)?;
-        Ok(draft.byte_len())
+        let (mut copied, mut left) = (0, vec![key.to_vec()]);
+        while let Some(key) = left.pop() {
+            let draft = Draft::tombstone_again(head, &key);
+            log = self.with_room(log, draft.byte_len())?;
+            let removed = self.still_removed(&mut log, head, &key)?;
+            if removed == [key.clone()] {
+                self.append_here(&mut log, &draft)?;
+                copied += draft.byte_len();
+            } else {
+                left.extend(removed); // shorter runs
+            }
+        }
+        Ok(copied)
     }
 
     fn points_to(&self, number: u64, head: &Head, key: &[u8]) -> Result<bool, Fault> {

@@ -95,7 +95,7 @@ impl Log {
             self.segment(segment).tombstones += head.end() - head.offset;
         }
         let to = (!head.tombstone).then(|| head.entry(segment));
-        self.point(index, &index_key(head.kind, key), to)
+        head.keys(key).iter().try_for_each(|key| self.point(index, &index_key(head.kind, key), to))
     }
 
     /// Before everything is learnt anew.

@@ -76,7 +76,12 @@ impl Store {
 
     /// The keys of a kind, in order.
     pub fn keys(&self, kind: Kind) -> Keys<'_> {
-        Keys { store: self, kind, after: vec![kind as u8], page: Vec::new().into_iter(), over: false }
+        self.keys_after(kind, &[])
+    }
+
+    /// The keys of a kind that come after `after`, in order.
+    pub fn keys_after(&self, kind: Kind, after: &[u8]) -> Keys<'_> {
+        Keys { store: self, kind, after: index_key(kind as u8, after), page: Vec::new().into_iter(), over: false }
     }
 
     /// Runs `use_it` on the newest record of a key. Looks again if the record moved meanwhile.

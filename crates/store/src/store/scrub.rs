@@ -60,8 +60,14 @@ impl Store {
     }
 
     fn is_live(&self, segment: u64, head: &Head, key: &[u8]) -> Result<bool, Fault> {
-        let entry = self.find(&index_key(head.kind, key))?;
-        Ok(if head.tombstone { entry.is_none() } else { entry == Some(head.entry(segment)) })
+        for key in head.keys(key) {
+            let entry = self.find(&index_key(head.kind, &key))?;
+            let lives = if head.tombstone { entry.is_none() } else { entry == Some(head.entry(segment)) };
+            if lives {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 

@@ -128,6 +128,10 @@ fn keys_come_in_order_and_one_kind_at_a_time() {
     assert_eq!(keys(&store, Kind::Entry), expected);
     assert_eq!(keys(&store, Kind::Shard), expected);
     assert_eq!(keys(&store, Kind::Block), [b"one"]);
+    let after = |key: &[u8]| store.keys_after(Kind::Entry, key).next().map(Result::unwrap);
+    assert_eq!(after(&[0, 0, 1]), Some(256_u32.to_be_bytes().to_vec()), "a key comes after its beginning");
+    assert_eq!(after(&256_u32.to_be_bytes()), Some(257_u32.to_be_bytes().to_vec()));
+    assert_eq!(after(&999_u32.to_be_bytes()), None, "the next kind begins there");
     assert!(keys(&store, Kind::Pack).is_empty());
 }
 
@@ -248,6 +252,53 @@ fn compaction_gives_dead_space_back_and_nothing_removed_returns() {
     let kept: Vec<Vec<u8>> = (0..200_u8).filter(|i| i % 4 == 0).map(|i| vec![i]).collect();
     assert_eq!(keys(&store, Kind::Pack), kept);
     kept.iter().for_each(|key| assert_eq!(body(&store, key).unwrap(), long));
+}
+
+#[test]
+fn a_run_of_keys_goes_with_one_record_and_those_put_again_stay_through_rebuild_and_compaction() {
+    let disk = FaultyDisk::new(0);
+    let store = open(&disk);
+    let key = |at: u64| [&b"author"[..], &at.to_be_bytes()].concat();
+    for at in 250..600 {
+        put(&store, &key(at), &[9; 100]);
+    }
+    let before = store.usage();
+    store.sync(store.remove_run(Kind::Pack, &key(256), 256).unwrap()).unwrap();
+    let after = store.usage();
+    assert_eq!((after.items, before.items), (350 - 256, 350));
+    assert!(after.bytes - before.bytes < 130, "one short record");
+    assert_eq!(store.remove_run(Kind::Pack, &key(256), 256).unwrap(), store.lock_log().position(), "nothing to do");
+    put(&store, &key(300), b"again");
+    let left: Vec<Vec<u8>> = (250..256).chain([300]).chain(512..600).map(key).collect();
+    assert_eq!(keys(&store, Kind::Pack), left);
+    let disk = disk.kill();
+    let store = open(&disk);
+    assert_eq!(store.opening().rebuilt, Some(Rebuilt::NotClosed));
+    assert_eq!(keys(&store, Kind::Pack), left);
+    for round in 0..40_u8 {
+        put(&store, b"other", &[round; 3000]); // so that the segment with the tombstone is not the last
+    }
+    assert!(store.compact().unwrap().rewritten > 0);
+    let store = open(&disk.kill());
+    assert_eq!(body(&store, &key(300)).unwrap(), b"again");
+    assert_eq!(store.usage().items, left.len() as u64 + 1);
+}
+
+#[test]
+fn the_first_key_of_a_run_has_room_for_a_number_and_a_count() {
+    let store = open(&FaultyDisk::new(0));
+    for len in [7, KEY_LEN_MAX - 1] {
+        let error = store.remove_run(Kind::Pack, &vec![1; len], 2).unwrap_err();
+        assert!(matches!(error, WriteError::RunKeyLength { got } if got == len), "{error}");
+    }
+    for len in [8, KEY_LEN_MAX - 2] {
+        let first = [&vec![1; len - 8][..], &u64::MAX.to_be_bytes()].concat();
+        let after = [&vec![1; len - 8][..], &0_u64.to_be_bytes()].concat();
+        put(&store, &first, b"");
+        put(&store, &after, b"");
+        store.remove_run(Kind::Pack, &first, 2).unwrap();
+        assert_eq!(store.usage().items, 0, "the number begins again behind the greatest");
+    }
 }
 
 #[test]

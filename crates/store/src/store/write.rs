@@ -6,11 +6,11 @@ use std::sync::MutexGuard;
 use super::Store;
 use super::log::{Doubtful, Log, Writer};
 use crate::disk::Open;
-use crate::error::{At, WriteError};
-use crate::index::{Entry, index_key};
+use crate::error::{At, Fault, WriteError};
+use crate::index::{Entry, Index, index_key};
 use crate::item::{BODY_LEN_MAX, KEY_LEN_MAX, Kind, META_LEN_MAX, Position};
 use crate::marks::Synced;
-use crate::record::{Checked, Draft, read_body, read_meta};
+use crate::record::{Checked, Draft, Head, RUN_KEY_LEN, read_body, read_meta, run_key};
 use crate::segment::{SEGMENT_HEAD_LEN, SegmentHead, segments_dir};
 use crate::walk::{Walk, Walked};
 
@@ -50,6 +50,27 @@ impl Store {
         self.append(log, &Draft::tombstone(kind as u8, key))
     }
 
+    /// Appends, in one short record, that `count` keys are no more: `first`, and those that follow it when its last
+    /// 8 bytes are a big-endian number that counts up. Taken from the reserve, as by [`Store::remove`].
+    ///
+    /// # Errors
+    /// [`WriteError::RunKeyLength`] if `first` has less than 8 or more than 62 bytes, else as [`Store::put`].
+    pub fn remove_run(&self, kind: Kind, first: &[u8], count: u16) -> Result<Position, WriteError> {
+        if !RUN_KEY_LEN.contains(&first.len()) {
+            return Err(WriteError::RunKeyLength { got: first.len() });
+        }
+        let key = run_key(first, count);
+        let draft = Draft::tombstone_of_run(kind as u8, &key);
+        let mut log = self.lock_log();
+        let keys = draft.index_keys();
+        let lives =
+            |index: &dyn Index| keys.iter().try_fold(false, |lives, key| Ok(lives || index.get(key)?.is_some()));
+        if !self.with_index_locked(&mut log, lives)? {
+            return Ok(log.position());
+        }
+        self.append(log, &draft)
+    }
+
     /// Returns once everything that was put up to `upto` is durable. The first of several threads syncs for all that
     /// wait.
     ///
@@ -84,12 +105,18 @@ impl Store {
 
     /// Appends a record to the last segment or to a new one.
     pub(super) fn append(&self, log: MutexGuard<'_, Log>, draft: &Draft<'_>) -> Result<Position, WriteError> {
+        let mut log = self.with_room(log, draft.byte_len())?;
+        self.append_here(&mut log, draft)
+    }
+
+    /// Waits until a record of `len` bytes can be appended. Others may append meanwhile.
+    pub(super) fn with_room<'a>(&self, log: MutexGuard<'a, Log>, len: u64) -> Result<MutexGuard<'a, Log>, WriteError> {
         let mut log = self.settle(log)?;
-        while log.syncing && self.is_full_with(&mut log, draft.byte_len()) {
+        while log.syncing && self.is_full_with(&mut log, len) {
             log = self.wait(log);
             log = self.settle(log)?;
         }
-        self.append_here(&mut log, draft)
+        Ok(log)
     }
 
     fn wait<'a>(&self, log: MutexGuard<'a, Log>) -> MutexGuard<'a, Log> {
@@ -128,9 +155,9 @@ impl Store {
             if head.tombstone {
                 let counted = &mut log.segment(segment).tombstones;
                 *counted = counted.saturating_sub(head.end() - head.offset);
-            }
-            if head.tombstone && entry.is_none() {
-                self.append_here(log, &Draft::tombstone(head.kind, &key))?;
+                for key in self.still_removed(log, &head, &key)? {
+                    self.append_here(log, &Draft::tombstone_again(&head, &key))?;
+                }
             } else if entry == Some(head.entry(segment)) {
                 let Checked::Good(meta) = read_meta(&*file, &head).at(&path)? else {
                     return Err(self.lose(log, segment));
@@ -147,6 +174,23 @@ impl Store {
         Ok(())
     }
 
+    /// What of a tombstone must be said again later in the log: the keys that did not come back since, as keys of
+    /// tombstones like it.
+    pub(super) fn still_removed(&self, log: &mut Log, head: &Head, key: &[u8]) -> Result<Vec<Vec<u8>>, Fault> {
+        let mut gone = Vec::new();
+        for key in head.keys(key) {
+            let index_key = index_key(head.kind, &key);
+            let lives = self.with_index_locked(log, |index| index.get(&index_key))?.is_some();
+            gone.push((key, lives));
+        }
+        let runs = gone.chunk_by(|(_, one), (_, next)| head.run && one == next).filter(|run| !run[0].1);
+        let key = |run: &[(Vec<u8>, bool)]| match head.run {
+            true => run_key(&run[0].0, run.len() as u16),
+            false => run[0].0.clone(),
+        };
+        Ok(runs.map(key).collect())
+    }
+
     fn lose(&self, log: &mut Log, segment: u64) -> WriteError {
         let durable = log.ended[&segment];
         let path = self.path(segment);
@@ -156,7 +200,7 @@ impl Store {
     }
 
     /// As [`Store::append`], for those who hold the log while nobody syncs, or where there is room.
-    fn append_here(&self, log: &mut Log, draft: &Draft<'_>) -> Result<Position, WriteError> {
+    pub(super) fn append_here(&self, log: &mut Log, draft: &Draft<'_>) -> Result<Position, WriteError> {
         if self.is_full_with(log, draft.byte_len()) {
             self.end_segment(log)?;
         }
@@ -175,9 +219,8 @@ impl Store {
         let segment = log.segment(writer.number);
         let before = *segment;
         segment.len = head.end();
-        let key = index_key(draft.kind, draft.key);
         let to = (!draft.tombstone).then(|| head.entry(writer.number));
-        if self.pointed(log, &key, to) {
+        if draft.index_keys().iter().all(|key| self.pointed(log, key, to)) {
             log.segment(writer.number).tombstones += if draft.tombstone { draft.byte_len() } else { 0 };
         } else if let Err(fault) = self.rebuild(log) {
             *log.segment(writer.number) = before;

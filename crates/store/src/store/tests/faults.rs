@@ -76,18 +76,24 @@ impl Run {
     }
 
     fn put(&mut self, store: &Store) {
-        let key = self.draw(12) as u8;
+        let at = self.draw(12) as u8;
         self.version += 1;
         let body = Self::content(self.version);
         let half = body.len() / 2;
-        let put = store.put(Kind::Pack, &[key], &self.version.to_le_bytes(), &[&body[..half], &body[half..]]);
-        self.attempt(key, put.ok(), Some(self.version));
+        let put = store.put(Kind::Pack, &key(at), &self.version.to_le_bytes(), &[&body[..half], &body[half..]]);
+        self.attempt(at, put.ok(), Some(self.version));
     }
 
     fn remove(&mut self, store: &Store) {
-        let key = self.draw(12) as u8;
-        let removed = store.remove(Kind::Pack, &[key]).ok();
-        self.attempt(key, removed, None);
+        let at = self.draw(12) as u8;
+        let removed = store.remove(Kind::Pack, &key(at)).ok();
+        self.attempt(at, removed, None);
+    }
+
+    fn remove_run(&mut self, store: &Store) {
+        let (first, count) = (self.draw(12) as u8, self.draw(6) as u8);
+        let removed = store.remove_run(Kind::Pack, &key(first), u16::from(count)).ok();
+        (first..12.min(first + count)).for_each(|key| self.attempt(key, removed, None));
     }
 
     fn attempt(&mut self, key: u8, position: Option<Position>, state: State) {
@@ -110,7 +116,8 @@ impl Run {
     fn step(&mut self, store: &Store) {
         match self.draw(20) {
             0..=8 => self.put(store),
-            9..=10 => self.remove(store),
+            9 => self.remove(store),
+            10 => self.remove_run(store),
             11..=15 => self.sync(store),
             16 => drop(store.compact()),
             _ => {
@@ -126,11 +133,11 @@ impl Run {
     }
 
     /// The version found under a key; a false byte is a failure of the test.
-    fn read(&self, store: &Store, key: u8) -> Result<State, ReadError> {
-        let Some(item) = store.get(Kind::Pack, &[key])? else { return Ok(None) };
+    fn read(&self, store: &Store, at: u8) -> Result<State, ReadError> {
+        let Some(item) = store.get(Kind::Pack, &key(at))? else { return Ok(None) };
         let version = u32::from_le_bytes(item.meta[..].try_into().expect("every meta is a version"));
-        match store.read(Kind::Pack, &[key], 0..item.len) {
-            Ok(body) => assert_eq!(body, Self::content(version), "seed {}: key {key}", self.seed),
+        match store.read(Kind::Pack, &key(at), 0..item.len) {
+            Ok(body) => assert_eq!(body, Self::content(version), "seed {}: key {at}", self.seed),
             Err(ReadError::Absent { .. }) => return Ok(None),
             Err(error) => return Err(error),
         }
@@ -177,6 +184,11 @@ impl Run {
             self.keys.values_mut().for_each(|history| history.acknowledge(all));
         }
     }
+}
+
+/// Keys that runs of them can be removed of.
+fn key(at: u8) -> [u8; 8] {
+    u64::from(at).to_be_bytes()
 }
 
 fn number(name: &str, default: u64) -> u64 {
