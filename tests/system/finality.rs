@@ -66,7 +66,7 @@ fn every_validator_can_be_killed_in_turn_while_blocks_go_on_and_nothing_final_ch
     for clinic in cluster.clinics() {
         let status = clinic.status();
         assert_eq!(status["finality"]["halted"], Value::Null, "{} votes no more", clinic.name);
-        assert_eq!(status["finality"]["guilty"], serde_json::json!([]), "{status}");
+        assert_eq!(status["finality"]["accused"], serde_json::json!([]), "{status}");
         let verified = clinic.done(&["ledger", "verify"]);
         assert!(verified.value()["height"].as_u64() >= Some(history.len() as u64), "{verified:?}");
     }
