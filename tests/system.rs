@@ -12,4 +12,5 @@ mod system {
     mod patient;
     mod proofs;
     mod refusal;
+    mod witness;
 }

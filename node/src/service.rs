@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use bithealth_grant::{OrganisationSealing, Readers, Sealing};
 use bithealth_http::api::{
-    EntryAt, ExportFilter, FinalityInfo, HeaderRange, Held, InviteInfo, InviteOptions, KeptPacks, ListFilter,
-    MemberInfo, NodeInfo, OpenedAnswer, PeerInfo, ProofOf, PutEvent, PutOptions, RecordInfo, RecordState, RestoreEvent,
-    RestorePhase, Status, StoredBytes, VerifyEvent, VerifyOptions,
+    CheckpointInfo, CheckpointOf, CosignedBy, EntryAt, ExportFilter, FinalityInfo, HeaderRange, Held, InviteInfo,
+    InviteOptions, KeptPacks, ListFilter, MemberInfo, NodeInfo, OpenedAnswer, PeerInfo, ProofOf, PutEvent, PutOptions,
+    RecordInfo, RecordState, RestoreEvent, RestorePhase, Status, StoredBytes, VerifyEvent, VerifyOptions, WitnessInfo,
 };
 use bithealth_http::{ByteRange, ByteStream, ErrorBody, ErrorCode, EventStream, ExportAnswer, GetAnswer, Service};
 use bithealth_proto::encode;
@@ -23,7 +23,7 @@ use crate::open::{ReadRecordError, Reading};
 use crate::replicate::{Progress, blocking};
 use crate::restore::{self, Phase};
 use crate::shelf::{Filter, Found, Salt, Source, record_id};
-use crate::{export, fetch, import, prove, setup, verify};
+use crate::{export, fetch, import, prove, setup, verify, witnesses};
 
 /// Rows of a list waiting for a slow caller.
 const ROWS_MAX: usize = 256;
@@ -125,6 +125,18 @@ impl Service for Local {
 
     async fn genesis(&self) -> Result<Bytes, ErrorBody> {
         Ok(encode(self.node.chain.state().genesis()).into())
+    }
+
+    async fn checkpoint(&self, of: CheckpointOf) -> Result<CheckpointInfo, ErrorBody> {
+        self.on_node(move |node| witnesses::checkpoint(node, of)).await
+    }
+
+    async fn cosigned(&self, by: CosignedBy, note: Bytes) -> Result<WitnessInfo, ErrorBody> {
+        self.on_node(move |node| witnesses::cosigned(node, &by.witness, &note)).await
+    }
+
+    async fn witnesses(&self) -> Result<Vec<WitnessInfo>, ErrorBody> {
+        Ok(self.node.witnesses.all())
     }
 
     async fn open_foreign(&self) -> Result<OpenedAnswer, ErrorBody> {
@@ -336,6 +348,7 @@ fn status(node: &Arc<Node>) -> Status {
         height,
         head_age_s,
         finality: finality(node),
+        witnesses: node.witnesses.all(),
         members: members(node),
         warnings: warnings(node, &nodes),
         nodes,
