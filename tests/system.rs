@@ -16,4 +16,5 @@ mod system {
     mod proofs;
     mod refusal;
     mod twins;
+    mod witness;
 }

@@ -5,6 +5,7 @@
 
 pub mod args;
 mod commands;
+mod cosigned;
 mod exit;
 mod failure;
 mod get;
@@ -18,6 +19,7 @@ mod restore;
 mod secret;
 mod show;
 mod verify;
+mod witness;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

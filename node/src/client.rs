@@ -5,8 +5,9 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use bithealth_http::api::{
-    EntryAt, ExportFilter, HeaderRange, InviteInfo, InviteOptions, ListFilter, MemberInfo, OpenedAnswer, PeerInfo,
-    ProofOf, PutEvent, PutOptions, RecordInfo, RestoreEvent, Status, StopAnswer, VerifyEvent, VerifyOptions,
+    CheckpointInfo, CheckpointOf, CosignedBy, EntryAt, ExportFilter, HeaderRange, InviteInfo, InviteOptions,
+    ListFilter, MemberInfo, OpenedAnswer, PeerInfo, ProofOf, PutEvent, PutOptions, RecordInfo, RestoreEvent, Status,
+    StopAnswer, VerifyEvent, VerifyOptions, WitnessInfo,
 };
 use bithealth_http::{ByteRange, ErrorBody, Frames, Query, RECORD_HEADER};
 use bithealth_types::{Digest, RecordId};
@@ -15,7 +16,7 @@ use futures::channel::mpsc;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt, BodyStream, Empty, StreamBody};
+use http_body_util::{BodyExt, BodyStream, Empty, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::header::{CONTENT_RANGE, RANGE};
 use hyper::{Method, Request, Response};
@@ -337,6 +338,33 @@ impl Client {
     /// [`ClientError`].
     pub async fn evidence(&self) -> Result<Bytes, ClientError> {
         self.whole(Method::GET, "/v1/ledger/evidence").await
+    }
+
+    /// The checkpoint of the node's tip, signed by it.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn checkpoint(&self, of: CheckpointOf) -> Result<CheckpointInfo, ClientError> {
+        self.json(Method::GET, format!("/v1/ledger/checkpoint{}", of.to_query())).await
+    }
+
+    /// Hands over a cosigned checkpoint; what the node keeps of that witness now.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn cosigned(&self, by: &CosignedBy, note: Bytes) -> Result<WitnessInfo, ClientError> {
+        let path = format!("/v1/ledger/cosignatures{}", by.to_query());
+        let answer = self.send(Method::POST, &path, None, Full::new(note).boxed()).await?;
+        let bytes = gather(&path, answer).await?;
+        serde_json::from_slice(&bytes).map_err(|error| ClientError::Unreadable { path, error })
+    }
+
+    /// Who cosigned the node's history.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn witnesses(&self) -> Result<Vec<WitnessInfo>, ClientError> {
+        self.json(Method::GET, "/v1/ledger/witnesses".to_owned()).await
     }
 
     async fn lines<T>(&self, method: Method, path: String) -> Result<Lines<T>, ClientError> {

@@ -34,3 +34,4 @@ pub mod shelf;
 pub mod vault;
 pub mod verify;
 pub mod widen;
+pub mod witnesses;

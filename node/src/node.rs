@@ -24,6 +24,7 @@ use crate::restore::RestoreProgress;
 use crate::room::{Place, Room};
 use crate::shelf::Shelf;
 use crate::vault::Vault;
+use crate::witnesses::Witnesses;
 
 /// A running node.
 pub struct Node {
@@ -63,6 +64,8 @@ pub struct Node {
     pub shut_out: Mutex<BTreeMap<NodeId, String>>,
     /// How the restore of this node goes on.
     pub restoring: watch::Sender<RestoreProgress>,
+    /// Outsiders that cosigned its head.
+    pub witnesses: Witnesses,
     /// What it offers to others, and how much of that is taken.
     pub room: Arc<Room>,
 }

@@ -149,7 +149,11 @@ fn for_each_entry(
 }
 
 /// Visits the blocks from a height on until `visit` says that is enough.
-fn for_each_block(node: &Node, from: Height, mut visit: impl FnMut(&v1::Block) -> bool) -> Result<(), ErrorBody> {
+pub(crate) fn for_each_block(
+    node: &Node,
+    from: Height,
+    mut visit: impl FnMut(&v1::Block) -> bool,
+) -> Result<(), ErrorBody> {
     let mut next = from.0.max(1);
     loop {
         let batch = node.chain.blocks(Height(next), BATCH).map_err(unreadable)?;
@@ -165,6 +169,6 @@ fn for_each_block(node: &Node, from: Height, mut visit: impl FnMut(&v1::Block) -
     }
 }
 
-fn unreadable(error: ChainError) -> ErrorBody {
+pub(crate) fn unreadable(error: ChainError) -> ErrorBody {
     ErrorBody::new(ErrorCode::Damaged, error)
 }

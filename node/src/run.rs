@@ -25,6 +25,7 @@ use crate::room::Room;
 use crate::service::Local;
 use crate::shelf::{Shelf, Source};
 use crate::vault::{OwnPack, Vault};
+use crate::witnesses::Witnesses;
 use crate::{consolidate, history, hold, peers, widen};
 
 /// Under this the store notes whose network it belongs to.
@@ -152,7 +153,10 @@ async fn start(home: &Home, unlocking: &Unlocking) -> Result<(Arc<Node>, bitheal
     let vault = Arc::new(Vault::new(store.clone()));
     let catalogs = SealedCatalogs { vault: vault.clone(), chain: chain.clone(), keys: keys.clone() };
     let certificate = home.certificate()?;
+    let cosigned = store.clone();
+    let witnesses = blocking(move || Witnesses::open(&cosigned)).await;
     let node = Arc::new(Node {
+        witnesses,
         admission: home.admission()?,
         links: Links::new(net.clone()),
         shelf: Shelf::new(Box::new(catalogs)),

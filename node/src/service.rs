@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use bithealth_grant::{OrganisationSealing, Readers, Sealing};
 use bithealth_http::api::{
-    AccusedInfo, EntryAt, ExportFilter, FinalityInfo, HeaderRange, Held, InviteInfo, InviteOptions, KeptPacks,
-    ListFilter, MemberInfo, NodeInfo, Offence, OpenedAnswer, PeerInfo, ProofOf, PutEvent, PutOptions, RecordInfo,
-    RecordState, RestoreEvent, RestorePhase, Status, StoredBytes, VerifyEvent, VerifyOptions,
+    AccusedInfo, CheckpointInfo, CheckpointOf, CosignedBy, EntryAt, ExportFilter, FinalityInfo, HeaderRange, Held,
+    InviteInfo, InviteOptions, KeptPacks, ListFilter, MemberInfo, NodeInfo, Offence, OpenedAnswer, PeerInfo, ProofOf,
+    PutEvent, PutOptions, RecordInfo, RecordState, RestoreEvent, RestorePhase, Status, StoredBytes, VerifyEvent,
+    VerifyOptions, WitnessInfo,
 };
 use bithealth_http::{ByteRange, ByteStream, ErrorBody, ErrorCode, EventStream, ExportAnswer, GetAnswer, Service};
 use bithealth_ledger::{Accused, State};
@@ -24,7 +25,7 @@ use crate::open::{ReadRecordError, Reading};
 use crate::replicate::{Progress, blocking};
 use crate::restore::{self, Phase};
 use crate::shelf::{Filter, Found, Salt, Source, record_id};
-use crate::{export, fetch, import, prove, setup, verify};
+use crate::{export, fetch, import, prove, setup, verify, witnesses};
 
 /// Rows of a list waiting for a slow caller.
 const ROWS_MAX: usize = 256;
@@ -130,6 +131,18 @@ impl Service for Local {
 
     async fn evidence(&self) -> Result<Bytes, ErrorBody> {
         Ok(encode(&self.node.chain.evidence()).into())
+    }
+
+    async fn checkpoint(&self, of: CheckpointOf) -> Result<CheckpointInfo, ErrorBody> {
+        self.on_node(move |node| witnesses::checkpoint(node, of)).await
+    }
+
+    async fn cosigned(&self, by: CosignedBy, note: Bytes) -> Result<WitnessInfo, ErrorBody> {
+        self.on_node(move |node| witnesses::cosigned(node, &by.witness, &note)).await
+    }
+
+    async fn witnesses(&self) -> Result<Vec<WitnessInfo>, ErrorBody> {
+        Ok(self.node.witnesses.all())
     }
 
     async fn open_foreign(&self) -> Result<OpenedAnswer, ErrorBody> {
@@ -341,6 +354,7 @@ fn status(node: &Arc<Node>) -> Status {
         height,
         head_age_s,
         finality: finality(node),
+        witnesses: node.witnesses.all(),
         members: members(node),
         warnings: warnings(node, &nodes),
         nodes,

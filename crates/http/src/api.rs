@@ -6,7 +6,9 @@ mod progress;
 mod put;
 mod record;
 
-pub use ledger::{EntryAt, HEADERS_MAX, HeaderRange, ProofOf};
+pub use ledger::{
+    COSIGNED_LEN_MAX, CheckpointInfo, CheckpointOf, CosignedBy, EntryAt, HEADERS_MAX, HeaderRange, ProofOf, WitnessInfo,
+};
 pub use network::{
     AccusedInfo, FinalityInfo, Held, InviteInfo, InviteOptions, KeptPacks, MemberInfo, NodeInfo, Offence, OpenedAnswer,
     PeerInfo, Status, StopAnswer, StoredBytes,

@@ -56,6 +56,8 @@ codes! {
     Unreachable SERVICE_UNAVAILABLE "`bithealth peers` shows who is connected; ask again when more nodes are";
     /// No block covers it yet.
     NotFinal SERVICE_UNAVAILABLE "ask again soon; `bithealth status` says which validators are missing";
+    /// Somebody signed another history than the one that is here.
+    Forked CONFLICT "keep what was refused, compare `bithealth ledger verify` with other members, and tell them all";
     /// Too much at once.
     Busy SERVICE_UNAVAILABLE "ask again in a moment";
     /// The node is going down.

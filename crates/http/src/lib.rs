@@ -15,6 +15,8 @@
 //! | `GET /v1/restore` | [`Service::restore`]: JSON lines of [`api::RestoreEvent`] |
 //! | `POST /v1/invites` | [`Service::invite`] |
 //! | `POST /v1/kit` | [`Service::kit`]: text; on the socket only, it holds the recovery secret |
+//! | `GET /v1/ledger/checkpoint`, `/v1/ledger/witnesses` | JSON; the text in it is for witnesses |
+//! | `POST /v1/ledger/cosignatures` | [`Service::cosigned`]: a cosigned note in, JSON out |
 //! | `POST /v1/stop` | [`Service::stop`] |
 
 pub mod api;

@@ -12,8 +12,9 @@ use bithealth_types::{Digest, RecordId};
 use futures::{StreamExt, TryStreamExt};
 
 use crate::api::{
-    EntryAt, ExportFilter, HeaderRange, InviteOptions, ListFilter, MemberInfo, OpenedAnswer, PeerInfo, ProofOf,
-    PutOptions, RecordInfo, Status, StopAnswer, VerifyOptions,
+    COSIGNED_LEN_MAX, CheckpointInfo, CheckpointOf, CosignedBy, EntryAt, ExportFilter, HeaderRange, InviteOptions,
+    ListFilter, MemberInfo, OpenedAnswer, PeerInfo, ProofOf, PutOptions, RecordInfo, Status, StopAnswer, VerifyOptions,
+    WitnessInfo,
 };
 use crate::body::{lines, streamed};
 use crate::error::{ErrorBody, ErrorCode};
@@ -44,6 +45,9 @@ pub(crate) fn shared<S: Service>(service: Arc<S>) -> Router {
         .route("/v1/ledger/headers", get(headers::<S>))
         .route("/v1/ledger/genesis", get(genesis::<S>))
         .route("/v1/ledger/evidence", get(evidence::<S>))
+        .route("/v1/ledger/checkpoint", get(checkpoint::<S>))
+        .route("/v1/ledger/cosignatures", post(cosigned::<S>))
+        .route("/v1/ledger/witnesses", get(witnesses::<S>))
         .route("/v1/foreign-packs/open", post(open_foreign::<S>))
         .route("/v1/stop", post(stop::<S>))
         .fallback(no_route)
@@ -237,6 +241,30 @@ async fn genesis<S: Service>(State(service): State<Arc<S>>) -> Result<Response, 
 
 async fn evidence<S: Service>(State(service): State<Arc<S>>) -> Result<Response, ErrorBody> {
     service.evidence().await.map(IntoResponse::into_response)
+}
+
+async fn checkpoint<S: Service>(
+    State(service): State<Arc<S>>,
+    Params(of): Params<CheckpointOf>,
+) -> Result<Json<CheckpointInfo>, ErrorBody> {
+    service.checkpoint(of).await.map(Json)
+}
+
+async fn cosigned<S: Service>(
+    State(service): State<Arc<S>>,
+    Params(by): Params<CosignedBy>,
+    request: Request,
+) -> Result<Json<WitnessInfo>, ErrorBody> {
+    let refused = |error| {
+        let message = format!("no checkpoint of at most {COSIGNED_LEN_MAX} bytes came: {error}");
+        ErrorBody::new(ErrorCode::BadRequest, message)
+    };
+    let note = axum::body::to_bytes(request.into_body(), COSIGNED_LEN_MAX).await.map_err(refused)?;
+    service.cosigned(by, note).await.map(Json)
+}
+
+async fn witnesses<S: Service>(State(service): State<Arc<S>>) -> Result<Json<Vec<WitnessInfo>>, ErrorBody> {
+    service.witnesses().await.map(Json)
 }
 
 async fn open_foreign<S: Service>(State(service): State<Arc<S>>) -> Result<Json<OpenedAnswer>, ErrorBody> {

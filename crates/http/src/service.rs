@@ -8,8 +8,9 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 
 use crate::api::{
-    EntryAt, ExportFilter, HeaderRange, InviteInfo, InviteOptions, ListFilter, MemberInfo, OpenedAnswer, PeerInfo,
-    ProofOf, PutEvent, PutOptions, RecordInfo, RestoreEvent, Status, VerifyEvent, VerifyOptions,
+    CheckpointInfo, CheckpointOf, CosignedBy, EntryAt, ExportFilter, HeaderRange, InviteInfo, InviteOptions,
+    ListFilter, MemberInfo, OpenedAnswer, PeerInfo, ProofOf, PutEvent, PutOptions, RecordInfo, RestoreEvent, Status,
+    VerifyEvent, VerifyOptions, WitnessInfo,
 };
 use crate::error::ErrorBody;
 use crate::range::ByteRange;
@@ -101,6 +102,15 @@ pub trait Service: Send + Sync + 'static {
 
     /// What was shown against others: a canonical `EvidenceSet`.
     fn evidence(&self) -> impl Future<Output = Result<Bytes, ErrorBody>> + Send;
+
+    /// The checkpoint of the tip, signed by this node.
+    fn checkpoint(&self, of: CheckpointOf) -> impl Future<Output = Result<CheckpointInfo, ErrorBody>> + Send;
+
+    /// Keeps the cosignature of a witness, durably, if the checkpoint is of our history; what is kept of that witness now.
+    fn cosigned(&self, by: CosignedBy, note: Bytes) -> impl Future<Output = Result<WitnessInfo, ErrorBody>> + Send;
+
+    /// Who cosigned, and what last.
+    fn witnesses(&self) -> impl Future<Output = Result<Vec<WitnessInfo>, ErrorBody>> + Send;
 
     /// Fetches a pack that was not sealed for us, with all its shards, and tries to open it; refused, or the promise of
     /// the network is broken.

@@ -47,7 +47,9 @@ pub use member::{
 };
 pub use note::{
     COSIGNATURE_TIME_MAX_S, Checkpoint, CheckpointError, NOTE_LEN_MAX, NOTE_SIGNATURES_MAX, NoteAlgorithm, NoteError,
-    NoteSignature, SignedNote, VerifierKey, VerifierKeyError, cosign, sign_note, verify_cosignature, verify_note,
+    NoteSignature, SUBMISSION_LEN_MAX, SUBMISSION_PROOF_MAX, SignedNote, Submission, SubmissionError, VerifierKey,
+    VerifierKeyError, Watched, WitnessError, cosign, head_checkpoint, log_key, origin, sign_note, verify_cosignature,
+    verify_note,
 };
 pub use pack::{KEEP_IN_MAX, Pack, PackError, WRAP_LEN_MAX, WRAPS_MAX};
 pub use proof::{NotProven, Parts, Proven, build_proof, check_proof, commitment};

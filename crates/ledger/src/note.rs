@@ -14,16 +14,24 @@
 //!
 //! The text of a note says nothing before [`verify_note`] or [`verify_cosignature`] accepted it with a known key. The
 //! forms are public, so that witnesses and monitors that others wrote can be used: nothing in them is ours.
+//! [`State::checkpoint`](crate::State::checkpoint) is what we say, [`Watched`] what a witness says yes to.
 //!
-//! Sources: <https://c2sp.org/signed-note>, <https://c2sp.org/tlog-checkpoint>, <https://c2sp.org/tlog-cosignature>.
+//! Sources: <https://c2sp.org/signed-note>, <https://c2sp.org/tlog-checkpoint>, <https://c2sp.org/tlog-cosignature>,
+//! <https://c2sp.org/tlog-witness>.
 
 mod checkpoint;
+mod head;
 mod key;
 mod sign;
+mod submission;
+mod witness;
 
 pub use checkpoint::{Checkpoint, CheckpointError};
+pub use head::{head_checkpoint, log_key, origin};
 pub use key::{NoteAlgorithm, VerifierKey, VerifierKeyError};
 pub use sign::{cosign, sign_note, verify_cosignature, verify_note};
+pub use submission::{SUBMISSION_LEN_MAX, SUBMISSION_PROOF_MAX, Submission, SubmissionError};
+pub use witness::{Watched, WitnessError};
 
 use std::fmt;
 
@@ -177,6 +185,12 @@ impl SignedNote {
     /// The signatures, at least one.
     pub fn signatures(&self) -> &[NoteSignature] {
         &self.signatures
+    }
+
+    /// The names and ids of the keys it says it is signed by, for people.
+    pub fn signed_by(&self) -> String {
+        let key = |it: &NoteSignature| format!("{} ({:08x})", it.name, it.key_id);
+        self.signatures.iter().map(key).collect::<Vec<_>>().join(", ")
     }
 
     /// Adds a signature, as a witness answers it. A line that is there already stays the only one.

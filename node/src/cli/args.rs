@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bithealth_http::ByteRange;
 use bithealth_http::api::SurviveWanted;
+use bithealth_ledger::VerifierKey;
 use bithealth_types::{ByteLen, RecordId};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -247,6 +248,53 @@ pub enum LedgerCommand {
         #[arg(long, value_name = "FILE")]
         file: Option<PathBuf>,
     },
+    /// Write the head of the history to a file for witnesses: a C2SP signed checkpoint
+    Checkpoint {
+        /// Where to
+        #[arg(short, long, value_name = "FILE")]
+        output: PathBuf,
+        /// Prove that it continues the history up to this height, which the witness cosigned last
+        #[arg(long, value_name = "HEIGHT", default_value = "0", hide_default_value = true)]
+        since: u64,
+    },
+    /// For a witness, outside the network: make a key to cosign with
+    WitnessKey {
+        /// Where to write the key; what it cosigned last will stand beside it
+        #[arg(short, long, value_name = "FILE")]
+        output: PathBuf,
+        /// The witness's name, best like a web address of its own, as witness.example.org
+        #[arg(long, value_name = "NAME")]
+        name: String,
+    },
+    /// For a witness: cosign a checkpoint, with no node and no network, unless it contradicts what was cosigned before
+    Cosign(CosignArgs),
+    /// Hand a cosigned checkpoint to the node, which checks and keeps it
+    Cosigned {
+        /// What the witness sent back
+        checkpoint: PathBuf,
+        /// The witness's key, as `witness-key` printed it
+        #[arg(long, value_name = "KEY")]
+        witness: VerifierKey,
+    },
+    /// Show who cosigned the history, and what last
+    Witnesses,
+}
+
+/// `ledger cosign`
+#[derive(Debug, Args)]
+pub struct CosignArgs {
+    /// The checkpoint
+    pub checkpoint: PathBuf,
+    /// The witness's key
+    #[arg(long, value_name = "FILE")]
+    pub key: PathBuf,
+    /// A key of a node that signs this network's checkpoints, as `checkpoint` printed it and from a source you trust; once
+    /// for each such node, it is remembered
+    #[arg(long, value_name = "KEY")]
+    pub log: Vec<VerifierKey>,
+    /// Where to write the cosigned checkpoint [default: the checkpoint's name and .cosigned]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 /// `get`

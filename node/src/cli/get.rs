@@ -2,7 +2,7 @@
 
 mod many;
 mod names;
-mod target;
+pub(crate) mod target;
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};

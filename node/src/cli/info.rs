@@ -2,14 +2,20 @@
 
 use std::fmt::Write;
 
-use bithealth_http::api::{AccusedInfo, FinalityInfo, InviteOptions, KeptPacks, NodeInfo, Offence, PeerInfo, Status};
+use bithealth_http::api::{
+    AccusedInfo, FinalityInfo, InviteOptions, KeptPacks, NodeInfo, Offence, PeerInfo, Status, WitnessInfo,
+};
 
 use super::args::{InviteArgs, KitArgs};
+use super::cosigned;
 use super::exit::Exit;
 use super::failure::Failure;
 use super::show::{Show, ago, count, counted, counted_as, len, now_ms, plain, print_line, span, table};
 use crate::client::Client;
 use crate::keys::write_private;
+
+/// Witnesses that `status` names.
+const WITNESSES_SHOWN_MAX: usize = 3;
 
 /// Runs `status`.
 pub(crate) async fn status(client: &Client, show: Show) -> Result<Exit, Failure> {
@@ -36,6 +42,7 @@ fn status_words(status: &Status, now_ms: u64) -> String {
     let records = format!("{} of ours, {}", count(status.own_records), len(status.bytes.records));
     line("records", if shared == 0 { records } else { format!("{records}; {} shared with us", count(shared)) });
     finality(&status.finality).into_iter().for_each(|(head, words)| line(head, words));
+    witnesses(&status.witnesses, now_ms).into_iter().for_each(|(head, words)| line(head, words));
     packs(&status.packs).into_iter().for_each(|(head, words)| line(head, words));
     let held = format!("{} held for others of {}", len(status.bytes.held_for_others), len(status.bytes.capacity));
     line("disk", format!("{} used, {} free; {held}", len(status.bytes.stored), len(status.bytes.disk_free)));
@@ -78,6 +85,17 @@ fn accused(it: &AccusedInfo) -> String {
         Offence::TwoEntries => format!("{name} (two entries at position {} of node {key})", it.at),
         Offence::TwoVotes => format!("{name} (two votes at height {} of validator {key})", it.at),
     }
+}
+
+/// Those whose word is worth most: up to the greatest height.
+fn witnesses(all: &[WitnessInfo], now_ms: u64) -> Vec<(&'static str, String)> {
+    let mut best: Vec<&WitnessInfo> = all.iter().collect();
+    best.sort_by_key(|it| std::cmp::Reverse((it.height, it.time_ms)));
+    let heads = std::iter::once("witnesses").chain(std::iter::repeat(""));
+    let words = best.iter().take(WITNESSES_SHOWN_MAX).map(|it| cosigned::words(it, now_ms));
+    let more = all.len().checked_sub(WITNESSES_SHOWN_MAX).filter(|more| *more > 0);
+    let more = more.map(|more| format!("and {} more: `bithealth ledger witnesses`", count(more as u64)));
+    heads.zip(words.chain(more)).collect()
 }
 
 fn packs(packs: &KeptPacks) -> Vec<(&'static str, String)> {
@@ -199,6 +217,11 @@ mod tests {
         }
     }
 
+    fn witness(name: u8, height: u64) -> WitnessInfo {
+        let (name, text) = (format!("w{name}.example.org"), String::new);
+        WitnessInfo { name, key: text(), height: Height(height), time_ms: 60_000, note: text() }
+    }
+
     fn status() -> Status {
         Status {
             node: NodeId([1; 32]),
@@ -220,6 +243,7 @@ mod tests {
                 waiting: 12,
                 ..FinalityInfo::default()
             },
+            witnesses: vec![witness(1, 1100)],
             packs: KeptPacks {
                 local: 3,
                 replicated: 7,
@@ -243,6 +267,7 @@ mod tests {
             "5 of 9 validators are there, 6 decide: nothing becomes final until 1 more come back",
             "12 entries wait for a block",
             "missing: Bruck, Cham",
+            "witnesses   w1.example.org cosigned height 1,100, 2 min ago",
             "2 packs: losing region graz would lose it",
             "warning     the disk is 91 % full",
             "01010101  Anna          graz    AT   1.0 TiB  this node",
@@ -272,6 +297,17 @@ mod tests {
         let six = words(6, &["a", "b", "c"]);
         assert_eq!(six[0], "6 of 9 validators are there, 6 decide: none of them may fail now");
         assert_eq!(six[1], "missing: a, b, c");
+    }
+
+    #[test]
+    fn status_names_the_witnesses_that_saw_most() {
+        assert!(witnesses(&[], 0).is_empty());
+        let all: Vec<_> = (1..=5).map(|at| witness(at, u64::from(at))).collect();
+        let words: Vec<_> = witnesses(&all, 60_000).into_iter().map(|(_, words)| words).collect();
+        assert_eq!(words.len(), WITNESSES_SHOWN_MAX + 1);
+        assert_eq!(words[0], "w5.example.org cosigned height 5, 0 s ago");
+        assert_eq!(words[3], "and 2 more: `bithealth ledger witnesses`");
+        assert_eq!(witnesses(&all[..3], 0).len(), 3);
     }
 
     #[test]

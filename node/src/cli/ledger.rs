@@ -14,6 +14,7 @@ use super::args::LedgerCommand;
 use super::exit::Exit;
 use super::failure::Failure;
 use super::show::{Show, count, counted_as};
+use super::{cosigned, witness};
 use crate::client::Client;
 
 /// Bytes in front of each header of an answer.
@@ -45,6 +46,13 @@ pub(crate) async fn run(client: &Client, command: LedgerCommand, show: Show) -> 
         LedgerCommand::Prove { what, output } => prove(client, &what, &output, show).await,
         LedgerCommand::Evidence { output } => evidence(client, &output, show).await,
         LedgerCommand::Check { proof, genesis, file } => check(&proof, &genesis, file.as_deref(), show),
+        LedgerCommand::Checkpoint { output, since } => cosigned::checkpoint(client, &output, Height(since), show).await,
+        LedgerCommand::WitnessKey { output, name } => witness::make_key(&output, &name, show),
+        LedgerCommand::Cosign(args) => witness::cosign(args, show),
+        LedgerCommand::Cosigned { checkpoint, witness } => {
+            cosigned::hand_over(client, &checkpoint, &witness, show).await
+        }
+        LedgerCommand::Witnesses => cosigned::witnesses(client, show).await,
     }
 }
 

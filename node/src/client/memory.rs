@@ -7,7 +7,7 @@ use bithealth_http::api::*;
 use bithealth_http::*;
 use bithealth_proto::v1::{PutEnd, PutFrame, PutRecord, put_frame};
 use bithealth_proto::{decode_frame, encode};
-use bithealth_types::{ByteLen, Digest, NodeId, RecordId, Sequence};
+use bithealth_types::{ByteLen, Digest, Height, NodeId, RecordId, Sequence};
 use bytes::{Bytes, BytesMut};
 use futures::channel::mpsc;
 use futures::{SinkExt, StreamExt, stream};
@@ -201,6 +201,19 @@ impl Service for Served {
 
     async fn evidence(&self) -> Result<Bytes, ErrorBody> {
         Ok(Bytes::from_static(b"the evidence"))
+    }
+
+    async fn checkpoint(&self, of: CheckpointOf) -> Result<CheckpointInfo, ErrorBody> {
+        Ok(CheckpointInfo { origin: "log".into(), height: of.since, key: "key".into(), text: "note".into() })
+    }
+
+    async fn cosigned(&self, by: CosignedBy, note: Bytes) -> Result<WitnessInfo, ErrorBody> {
+        let note = String::from_utf8_lossy(&note).into_owned();
+        Ok(WitnessInfo { name: "w".into(), key: by.witness, height: Height(1), time_ms: 1, note })
+    }
+
+    async fn witnesses(&self) -> Result<Vec<WitnessInfo>, ErrorBody> {
+        Ok(vec![])
     }
 
     async fn open_foreign(&self) -> Result<OpenedAnswer, ErrorBody> {

@@ -3,6 +3,7 @@
 use bithealth_types::{ByteLen, GenesisId, Height, MemberId, NodeId};
 use serde::{Deserialize, Serialize};
 
+use crate::api::WitnessInfo;
 use crate::query::{Query, QueryError, value};
 
 /// This node and its network, at a glance.
@@ -28,6 +29,8 @@ pub struct Status {
     pub head_age_s: Option<u64>,
     /// Whether history goes on, and with whom.
     pub finality: FinalityInfo,
+    /// Outsiders that cosigned our history, and what last.
+    pub witnesses: Vec<WitnessInfo>,
     /// Organisations of the network.
     pub members: Vec<MemberInfo>,
     /// All nodes the ledger lists, this one included.

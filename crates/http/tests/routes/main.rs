@@ -4,7 +4,7 @@ mod memory;
 
 use std::sync::Arc;
 
-use bithealth_http::api::{ListFilter, PutEvent, PutOptions, RecordInfo, Wait};
+use bithealth_http::api::{COSIGNED_LEN_MAX, ListFilter, PutEvent, PutOptions, RecordInfo, Wait, WitnessInfo};
 use bithealth_http::{ErrorBody, ErrorCode, Query, RECORD_HEADER, TcpServer};
 use bithealth_types::RecordId;
 use bytes::Bytes;
@@ -285,4 +285,21 @@ async fn serving_ends_with_the_shutdown_and_takes_the_socket_away() {
     assert_eq!(ask(&node, Method::POST, "/v1/stop").await.status(), StatusCode::OK);
     node.shutdown().await;
     assert!(!node.socket().exists());
+}
+
+#[tokio::test]
+async fn a_cosigned_checkpoint_of_64_kib_is_taken_and_a_longer_one_is_not() {
+    let node = Node::start(Memory::default()).await;
+    let cosigned = async |len: usize| {
+        let body = http_body_util::Full::new(Bytes::from(vec![b'x'; len])).boxed();
+        let request = Request::post("/v1/ledger/cosignatures?witness=w%2B1").body(body).unwrap();
+        send(node.connect().await, request).await
+    };
+    let kept: WitnessInfo = serde_json::from_slice(&bytes(cosigned(COSIGNED_LEN_MAX).await).await).unwrap();
+    assert_eq!((kept.key.as_str(), kept.note.len()), ("w+1", COSIGNED_LEN_MAX));
+    let refused = error(cosigned(COSIGNED_LEN_MAX + 1).await).await;
+    assert_eq!(refused.error, ErrorCode::BadRequest);
+    assert!(refused.message.contains("at most 65536 bytes"), "{refused}");
+    let nobody = error(ask(&node, Method::POST, "/v1/ledger/cosignatures").await).await;
+    assert_eq!(nobody.error, ErrorCode::BadRequest);
 }

@@ -12,7 +12,7 @@ pub struct Checkpoint {
     pub len: u64,
     /// The root over them, as `bithealth_merkle::root` gives it.
     pub root: Digest,
-    /// What else the log says. Monitors cannot check it, so that it is best left empty.
+    /// What else the log says. Monitors cannot check it, so that it is best left empty or, as ours is, checked by people.
     pub extensions: Vec<String>,
 }
 
@@ -64,7 +64,7 @@ impl Checkpoint {
         };
         Ok(Self {
             origin: (*origin).to_owned(),
-            len: len.parse().ok().filter(|number: &u64| number.to_string() == **len).ok_or(CheckpointError::Length)?,
+            len: read_len(len).ok_or(CheckpointError::Length)?,
             root: read_root(root).ok_or(CheckpointError::Root)?,
             extensions: extensions.iter().map(|line| (*line).to_owned()).collect(),
         })
@@ -98,7 +98,12 @@ fn check_line(index: usize, line: &str) -> Result<(), CheckpointError> {
     Ok(())
 }
 
-fn read_root(base64: &str) -> Option<Digest> {
+/// A decimal number without leading zeros or signs.
+pub(super) fn read_len(decimal: &str) -> Option<u64> {
+    decimal.parse().ok().filter(|number: &u64| number.to_string() == decimal)
+}
+
+pub(super) fn read_root(base64: &str) -> Option<Digest> {
     let bytes = BASE64.decode(base64.as_bytes()).ok()?;
     Digest::try_from(bytes.as_slice()).ok()
 }
