@@ -16,5 +16,6 @@ mod system {
     mod proofs;
     mod refusal;
     mod twins;
+    mod votes;
     mod witness;
 }

@@ -3,6 +3,7 @@
 //! [`run`] is the whole of `main`. Commands that ask a running node go through [`crate::client`]; those that make or run one
 //! are in `commands`, the only place here that calls the runtime.
 
+mod admin;
 pub mod args;
 mod commands;
 mod cosigned;
@@ -89,6 +90,7 @@ async fn ask(command: Command, data_dir: &Path, client: &Client, show: Show) -> 
         Command::Verify(args) => verify::run(client, args, show).await,
         Command::Kit(args) => info::kit(client, args, show).await,
         Command::Notarise(args) => notarise::run(client, args, show).await,
+        Command::Admin(command) => admin::run(client, command, show).await,
         Command::Ledger(command) => ledger::run(client, command, show).await,
         Command::OpenForeign => info::open_foreign(client, show).await,
         Command::Stop => info::stop(client, show).await,

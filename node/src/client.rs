@@ -5,9 +5,9 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use bithealth_http::api::{
-    CheckpointInfo, CheckpointOf, CosignedBy, EntryAt, ExportFilter, HeaderRange, InviteInfo, InviteOptions,
-    ListFilter, MemberInfo, OpenedAnswer, PeerInfo, ProofOf, PutEvent, PutOptions, RecordInfo, RestoreEvent, Status,
-    StopAnswer, VerifyEvent, VerifyOptions, WitnessInfo,
+    Change, CheckpointInfo, CheckpointOf, CosignedBy, EntryAt, ExportFilter, HeaderRange, InviteInfo, InviteOptions,
+    ListFilter, MemberInfo, OpenedAnswer, PeerInfo, ProofOf, ProposalInfo, PutEvent, PutOptions, RecordInfo,
+    RestoreEvent, Status, StopAnswer, VerifyEvent, VerifyOptions, WitnessInfo,
 };
 use bithealth_http::{ByteRange, ErrorBody, Frames, Query, RECORD_HEADER};
 use bithealth_types::{Digest, RecordId};
@@ -259,11 +259,35 @@ impl Client {
         self.lines(Method::POST, format!("/v1/verify{}", options.to_query())).await
     }
 
+    /// Puts a change to the vote.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub async fn propose(&self, change: &Change) -> Result<ProposalInfo, ClientError> {
+        self.json(Method::POST, format!("/v1/proposals{}", change.to_query())).await
+    }
+
+    /// What was proposed, the open ones first.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub async fn proposals(&self) -> Result<Vec<ProposalInfo>, ClientError> {
+        self.json(Method::GET, "/v1/proposals".to_owned()).await
+    }
+
+    /// Approves a proposal.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub async fn approve(&self, id: &Digest) -> Result<ProposalInfo, ClientError> {
+        self.json(Method::POST, format!("/v1/proposals/{id}/approvals")).await
+    }
+
     /// Has the node make an invite.
     ///
     /// # Errors
     /// [`ClientError`]
-    pub async fn invite(&self, options: InviteOptions) -> Result<InviteInfo, ClientError> {
+    pub async fn invite(&self, options: &InviteOptions) -> Result<InviteInfo, ClientError> {
         self.json(Method::POST, format!("/v1/invites{}", options.to_query())).await
     }
 

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bithealth_placement::{Policy, Survive};
+use bithealth_proto::v1;
 use serde::{Deserialize, Serialize};
 
 /// What an operator may set.
@@ -15,8 +16,8 @@ pub struct Config {
     pub contacts: Vec<String>,
     /// The file that unlocks the keys; without it the node asks for the passphrase.
     pub key_file: Option<PathBuf>,
-    /// What every pack must survive.
-    pub survive: SurviveConfig,
+    /// What every pack must survive [default: what the members decided, else a region and a node].
+    pub survive: Option<SurviveConfig>,
     /// Jurisdictions whose nodes may hold our shards; empty: all.
     pub keep_in: Vec<String>,
     /// Fewer than k shards of a pack in any jurisdiction but our own.
@@ -53,7 +54,7 @@ impl Default for Config {
             listen: vec!["/ip4/0.0.0.0/tcp/4401".into(), "/ip4/0.0.0.0/udp/4401/quic-v1".into()],
             contacts: Vec::new(),
             key_file: None,
-            survive: SurviveConfig { regions: 1, nodes: 1 },
+            survive: None,
             keep_in: Vec::new(),
             no_single_state: false,
             gather_ms: 500,
@@ -108,10 +109,12 @@ impl Config {
         std::fs::write(path, text).map_err(|source| ConfigError::Io { path: path.to_owned(), source })
     }
 
-    /// The policy of packs written from now on.
-    pub fn policy(&self) -> Policy {
+    /// The policy of packs written from now on, where the members decided on these defaults.
+    pub fn policy(&self, defaults: Option<v1::Defaults>) -> Policy {
+        let ours = self.survive.map(|it| Survive { regions: it.regions, nodes: it.nodes });
+        let members = || defaults.map(|it| Survive { regions: it.survive_regions, nodes: it.survive_nodes });
         Policy {
-            survive: Survive { regions: self.survive.regions, nodes: self.survive.nodes },
+            survive: ours.or_else(members).unwrap_or(Survive { regions: 1, nodes: 1 }),
             keep_in: self.keep_in.clone(),
             no_single_state: self.no_single_state,
         }

@@ -162,8 +162,13 @@ impl Demo {
         let (founder, others) = self.clinics.split_first_mut().context("a network has at least one node")?;
         founder.init().await?;
         founder.start().await?;
-        for clinic in others {
-            clinic.join(&founder.invite().await?).await?;
+        // While it is alone it invites by itself; later a quorum of the members would have to approve.
+        let mut invites = Vec::new();
+        for clinic in others.iter() {
+            invites.push(founder.invite(clinic).await?);
+        }
+        for (clinic, invite) in others.iter_mut().zip(&invites) {
+            clinic.join(invite).await?;
             clinic.start().await?;
         }
         wait_until_joined(&self.clinics, count, JOIN_TIMEOUT).await?;

@@ -26,6 +26,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use crate::node::Node;
 use crate::replicate::policy_message;
 use crate::shelf::Salt;
+use crate::votes;
 use place::Placer;
 pub use seal::Prepared;
 
@@ -49,7 +50,7 @@ impl Lane {
     /// # Errors
     /// [`ErrorCode::UnknownOrganisation`] if the network has none of that name or id.
     pub fn of(node: &Node, options: &PutOptions) -> Result<Self, ErrorBody> {
-        let mut policy = node.config.policy();
+        let mut policy = node.config.policy(node.chain.state().defaults());
         if let Some(survive) = options.survive {
             policy.survive = Survive { regions: survive.regions, nodes: survive.nodes };
         }
@@ -59,12 +60,9 @@ impl Lane {
         let state = node.chain.state();
         let mut readers = Vec::new();
         for name in &options.for_ {
-            let by_id = name.parse().ok().and_then(|id: MemberId| state.member(&id));
-            let member = by_id.or_else(|| state.member_named(name)).ok_or_else(|| {
-                ErrorBody::new(ErrorCode::UnknownOrganisation, format!("no organisation is called \"{name}\""))
-            })?;
-            if member.id != node.member() && !readers.contains(&member.id) {
-                readers.push(member.id);
+            let member = votes::member(&state, name)?;
+            if member != node.member() && !readers.contains(&member) {
+                readers.push(member);
             }
         }
         readers.sort();

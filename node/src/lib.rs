@@ -33,5 +33,6 @@ pub mod sheet;
 pub mod shelf;
 pub mod vault;
 pub mod verify;
+pub mod votes;
 pub mod widen;
 pub mod witnesses;

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use bithealth_grant::{OrganisationSealing, Readers, Sealing};
 use bithealth_http::api::{
-    AccusedInfo, CheckpointInfo, CheckpointOf, CosignedBy, EntryAt, ExportFilter, FinalityInfo, HeaderRange, Held,
-    InviteInfo, InviteOptions, KeptPacks, ListFilter, MemberInfo, NodeInfo, Offence, OpenedAnswer, PeerInfo, ProofOf,
-    PutEvent, PutOptions, RecordInfo, RecordState, RestoreEvent, RestorePhase, Status, StoredBytes, VerifyEvent,
-    VerifyOptions, WitnessInfo,
+    AccusedInfo, Change, CheckpointInfo, CheckpointOf, CosignedBy, EntryAt, ExportFilter, FinalityInfo, HeaderRange,
+    Held, InviteInfo, InviteOptions, KeptPacks, ListFilter, MemberInfo, NodeInfo, Offence, OpenedAnswer, PeerInfo,
+    ProofOf, ProposalInfo, PutEvent, PutOptions, RecordInfo, RecordState, RestoreEvent, RestorePhase, Status,
+    StoredBytes, VerifyEvent, VerifyOptions, WitnessInfo,
 };
 use bithealth_http::{ByteRange, ByteStream, ErrorBody, ErrorCode, EventStream, ExportAnswer, GetAnswer, Service};
 use bithealth_ledger::{Accused, State};
@@ -25,7 +25,7 @@ use crate::open::{ReadRecordError, Reading};
 use crate::replicate::{Progress, blocking};
 use crate::restore::{self, Phase};
 use crate::shelf::{Filter, Found, Salt, Source, record_id};
-use crate::{export, fetch, import, prove, setup, verify, witnesses};
+use crate::{export, fetch, import, prove, setup, verify, votes, witnesses};
 
 /// Rows of a list waiting for a slow caller.
 const ROWS_MAX: usize = 256;
@@ -95,8 +95,19 @@ impl Service for Local {
     }
 
     async fn invite(&self, options: InviteOptions) -> Result<InviteInfo, ErrorBody> {
-        let expires_ms = now_ms().saturating_add(options.ttl_s.saturating_mul(1000));
-        Ok(InviteInfo { text: setup::invite(&self.node, expires_ms), expires_ms })
+        self.on_node(move |node| votes::invite(node, &options)).await
+    }
+
+    async fn propose(&self, change: Change) -> Result<ProposalInfo, ErrorBody> {
+        self.on_node(move |node| votes::propose(node, &change)).await
+    }
+
+    async fn proposals(&self) -> Result<Vec<ProposalInfo>, ErrorBody> {
+        Ok(votes::proposals(&self.node))
+    }
+
+    async fn approve(&self, id: Digest) -> Result<ProposalInfo, ErrorBody> {
+        self.on_node(move |node| votes::approve(node, &id)).await
     }
 
     async fn kit(&self) -> Result<String, ErrorBody> {
@@ -113,7 +124,7 @@ impl Service for Local {
         let operation = Operation::Notarise(v1::Notarise { commitment: Bytes::copy_from_slice(&commitment.0) });
         let author = self.node.id();
         let appended = self.on_node(move |node| node.append(operation)).await;
-        let sequence = appended.map_err(|error| ErrorBody::new(ErrorCode::DiskFull, error))?;
+        let sequence = appended.map_err(votes::refused)?;
         Ok(EntryAt { author, sequence })
     }
 
@@ -294,7 +305,7 @@ pub(crate) fn describe(node: &Node, found: &Found) -> RecordInfo {
 
 fn organisation_of(node: &Node, of: &NodeId) -> String {
     let state = node.chain.state();
-    let member = state.node(of).and_then(|it| state.member(&it.member));
+    let member = state.node(of).and_then(|it| state.member_ever(&it.member));
     member.map(|member| member.name.clone()).unwrap_or_default()
 }
 
@@ -355,6 +366,7 @@ fn status(node: &Arc<Node>) -> Status {
         head_age_s,
         finality: finality(node),
         witnesses: node.witnesses.all(),
+        proposals: votes::waiting(node),
         members: members(node),
         warnings: warnings(node, &nodes),
         nodes,
@@ -386,7 +398,7 @@ fn finality(node: &Node) -> FinalityInfo {
     let is_there = |member: &MemberId| {
         nodes.iter().any(|it| it.member == *member && (it.id == node.id() || connected.binary_search(&it.id).is_ok()))
     };
-    let name = |member: &MemberId| state.member(member).map_or_else(|| member.short(), |it| it.name.clone());
+    let name = |member: &MemberId| state.member_ever(member).map_or_else(|| member.short(), |it| it.name.clone());
     let validators = state.validators();
     let missing: Vec<String> =
         validators.iter().filter(|it| !is_there(&it.member)).map(|it| name(&it.member)).collect();
@@ -415,7 +427,7 @@ fn accused(state: &State, (accused, evidence, height): (Accused, &v1::Evidence, 
         Some(Evidence::Votes(found)) => found.height,
         None => 0,
     };
-    let organisation = member.and_then(|id| state.member(&id)).map(|member| member.name.clone());
+    let organisation = member.and_then(|id| state.member_ever(&id)).map(|member| member.name.clone());
     AccusedInfo { organisation, key, offence, at, height }
 }
 
@@ -436,6 +448,20 @@ fn nodes(node: &Node) -> Vec<NodeInfo> {
     all.iter().map(info).collect()
 }
 
+/// What to do where the members have not approved the place of this node.
+fn unapproved(node: &Node) -> Option<String> {
+    let state = node.chain.state();
+    let ours = state.node(&node.id())?;
+    if state.may_stand(&ours.member, &ours.region, &ours.jurisdiction) {
+        return None;
+    }
+    let (name, region, law) = (&state.member(&ours.member)?.name, &ours.region, &ours.jurisdiction);
+    Some(format!(
+        "the members have not approved that nodes of {name} stand in {region} ({law}); until then this one holds nothing \
+         for others: `bithealth admin propose labels \"{name}\" --region {region} --jurisdiction {law}`"
+    ))
+}
+
 fn warnings(node: &Node, nodes: &[NodeInfo]) -> Vec<String> {
     let mut warnings: Vec<String> = Vec::new();
     let away = nodes.iter().filter(|it| !it.connected && !it.retired);
@@ -443,6 +469,12 @@ fn warnings(node: &Node, nodes: &[NodeInfo]) -> Vec<String> {
     if node.chain.state().node(&node.id()).is_none() {
         warnings.push("the ledger does not list this node yet; it waits for a peer to bring it in".into());
     }
+    if node.chain.state().member_left(&node.member()) {
+        warnings.push(
+            "the members voted this organisation out; what it holds is read as before, nothing new is taken".into(),
+        );
+    }
+    warnings.extend(unapproved(node));
     if node.chain.state().is_accused(&Accused::Author(node.id())) {
         let why = "was it run from an old copy of its folder?";
         let next = "set up a new node with the recovery kit: `bithealth restore`";

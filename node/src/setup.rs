@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bithealth_envelope::OrganisationSecret;
+use bithealth_http::api::InviteOptions;
 use bithealth_ledger as ledger;
 use bithealth_net::{DialError, Net, OpenError, Protocol, StartError};
 use bithealth_proto::v1::{self, hello_answer::Answer};
@@ -136,15 +137,15 @@ pub fn init(
     Ok(founded(home, &keys, organisation, &genesis))
 }
 
-/// Joins a network with an invite: a contact must answer.
+/// Joins a network with an invite, which names the organisation and where its node stands: a contact must answer.
 ///
 /// # Errors
-/// [`SetupError`] if the invite is damaged or too old, no contact answers, or the network does not want us.
+/// [`SetupError`] if the invite is damaged or too old, no contact answers, or the network does not want us, because too
+/// few members approved the invite yet, for one.
 pub async fn join(
     home: &Home,
     invite: &str,
-    organisation: &str,
-    site: &Site,
+    capacity: u64,
     unlocking: &Unlocking,
     config: &Config,
 ) -> Result<Founded, SetupError> {
@@ -159,8 +160,10 @@ pub async fn join(
     let invite_key = bithealth_envelope::NodeKey::from_seed(secret);
     let want = GenesisId::try_from(invite.genesis.as_ref()).map_err(|_| SheetError::Invite)?;
     let keys = NodeKeys::new(OrganisationSecret::random());
-    let certificate = certify(&keys, site);
-    let member = member_record(&keys, organisation);
+    let organisation = invite.name.clone();
+    let site = Site { region: invite.region.clone(), jurisdiction: invite.jurisdiction.clone(), capacity };
+    let certificate = certify(&keys, &site);
+    let member = member_record(&keys, &organisation);
     let admission = ledger::admission(invite, member, |message| invite_key.sign(message));
     let config = Config { contacts: text.contacts.clone(), ..config.clone() };
     let introduction = Introduction { keys: &keys, certificate: &certificate, admission: Some(&admission), want };
@@ -174,7 +177,7 @@ pub async fn join(
         config: &config,
     };
     home.found(&founding)?;
-    Ok(founded(home, &keys, organisation, &genesis))
+    Ok(founded(home, &keys, &organisation, &genesis))
 }
 
 /// Sets up an empty node with nothing but a kit; [`crate::restore`] then brings the records back.
@@ -318,8 +321,8 @@ enum Contact {
     Fatal(SetupError),
 }
 
-/// An invite for one organisation.
-pub fn invite(node: &Arc<Node>, expires_ms: u64) -> String {
+/// An invite for one organisation, and its text.
+pub fn invite(node: &Arc<Node>, options: &InviteOptions, expires_ms: u64) -> (v1::Invite, String) {
     let key = bithealth_envelope::NodeKey::random();
     let invite = v1::Invite {
         genesis: Bytes::copy_from_slice(node.chain.state().genesis_id().as_bytes()),
@@ -327,13 +330,17 @@ pub fn invite(node: &Arc<Node>, expires_ms: u64) -> String {
         key: Bytes::copy_from_slice(key.id().as_bytes()),
         expires_ms,
         signature: Bytes::new(),
+        name: options.name.clone(),
+        region: options.region.clone(),
+        jurisdiction: options.jurisdiction.clone(),
     };
     let invite = ledger::invite(invite, |message| node.keys.organisation.sign(message));
-    sheet::print_invite(&v1::InviteText {
-        invite: Some(invite),
+    let text = sheet::print_invite(&v1::InviteText {
+        invite: Some(invite.clone()),
         secret: Bytes::copy_from_slice(key.seed()),
         contacts: contacts(node),
-    })
+    });
+    (invite, text)
 }
 
 /// The organisation's recovery kit, as a sheet.

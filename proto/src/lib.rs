@@ -71,6 +71,7 @@ limited! {
     MemberRecord 2 << 10;
     NodeCertificate 1 << 10;
     Admission 4 << 10;
+    Proposal 1 << 10;
     InviteText 4 << 10;
     Kit 4 << 10;
     Keys 1 << 10;

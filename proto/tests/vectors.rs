@@ -80,7 +80,16 @@ fn genesis() -> v1::Genesis {
 }
 
 fn invite() -> v1::Invite {
-    v1::Invite { genesis: key(7), issuer: key(1), key: key(8), expires_ms: 1_800_000_600_000, signature: signature(9) }
+    v1::Invite {
+        genesis: key(7),
+        issuer: key(1),
+        key: key(8),
+        expires_ms: 1_800_000_600_000,
+        signature: signature(9),
+        name: "South Clinic".into(),
+        region: "south".into(),
+        jurisdiction: "FR".into(),
+    }
 }
 
 fn admission() -> v1::Admission {

@@ -95,7 +95,7 @@ impl Clinic {
 
     /// Joins with an invite.
     pub fn join(&self, invite: &str) -> Answer {
-        self.ask(&self.with_site(&["join", invite, "--name", &self.name], &self.listen()))
+        self.ask(&["join", invite, "--listen", &self.listen(), "--key-file", text(&self.key_file)])
     }
 
     /// Sets an empty folder up from a kit, gets everything back, and writes the records to `output`.

@@ -3,6 +3,7 @@
 use std::ops::{Index, IndexMut};
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::network::Network;
@@ -39,24 +40,24 @@ impl Cluster {
     fn start_on(network: Option<Network>, names: &[&str], change: impl Fn(&mut Clinic)) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the test");
         let mut cluster = Self { clinics: Vec::new(), network, folder };
-        // The founder invites everybody while it is alone.
+        // The founder invites everybody while it is alone: it is the quorum.
         let mut invites: Vec<String> = Vec::new();
-        for name in names {
+        for (index, name) in names.iter().enumerate() {
             let mut clinic = cluster.clinic(name);
             if let Some(network) = &mut cluster.network {
                 clinic = clinic.wired(network.wire());
             }
-            match invites.pop() {
+            match index.checked_sub(1).map(|index| &invites[index]) {
                 None => clinic.init(),
                 Some(invite) => {
-                    let joined = clinic.join(&invite);
+                    let joined = clinic.join(invite);
                     assert_eq!(joined.exit, 0, "{name} does not join: {joined:?}");
                 }
             }
             change(&mut clinic);
             clinic.start();
             if cluster.clinics.is_empty() {
-                invites = names[1..].iter().map(|_| clinic.invite()).collect();
+                invites = names[1..].iter().map(|name| clinic.invite(name)).collect();
             }
             cluster.clinics.push(clinic);
         }
@@ -85,7 +86,7 @@ impl Cluster {
 
     /// A clinic with a folder here that is not set up; its region is its name up to the hyphen.
     pub fn clinic(&self, name: &str) -> Clinic {
-        Clinic::new(self.folder.path(), name, name.split('-').next().unwrap_or(name))
+        Clinic::new(self.folder.path(), name, region_of(name))
     }
 
     /// A path in the folder of the cluster.
@@ -124,10 +125,28 @@ impl Cluster {
     }
 }
 
+/// Where a clinic of this name stands.
+fn region_of(name: &str) -> &str {
+    name.split('-').next().unwrap_or(name)
+}
+
 impl Clinic {
-    /// An invite for the next clinic.
-    pub fn invite(&self) -> String {
-        self.done(&["invite"]).value()["text"].as_str().expect("an invite is a text").to_owned()
+    /// An invite for a clinic of this name, which the members vote on.
+    pub fn invite(&self, name: &str) -> String {
+        let invite = self.done(&["invite", name, "--region", region_of(name), "--jurisdiction", "EU"]);
+        invite.value()["text"].as_str().expect("an invite is a text").to_owned()
+    }
+
+    /// Approves every proposal that waits for it; how many there were.
+    pub fn approve_all(&self) -> usize {
+        let proposals = self.done(&["admin", "proposals"]).lines;
+        let is_for =
+            |it: &Value| it["approved_by"].as_array().is_some_and(|by| by.contains(&self.name.as_str().into()));
+        let open: Vec<_> = proposals.iter().filter(|it| it["passed"] == false && !is_for(it)).collect();
+        for proposal in &open {
+            self.done(&["admin", "approve", proposal["id"].as_str().expect("an id is a text")]);
+        }
+        open.len()
     }
 
     /// Its recovery kit, written to `path`.

@@ -11,7 +11,7 @@ use bithealth_net::{Config, Event, Events, Net, Protocol, Stream, Verdict};
 use bithealth_proto::v1::{
     self, exchange_ask::Ask, exchange_tell::Tell, hello_answer::Answer, sync_answer, sync_request::Request,
 };
-use bithealth_tests::{Clinic, Cluster, bytes_of, write};
+use bithealth_tests::{Clinic, Cluster, bytes_of, wait_until, write};
 use bithealth_types::{Code, LEAF_LEN, LeafIndex, NodeId};
 use bytes::Bytes;
 use tokio::runtime::Runtime;
@@ -166,7 +166,14 @@ async fn know_nothing(mut stream: Stream) {
 fn a_provider_that_lies_is_named_and_shut_out_and_the_records_come_back_right() {
     let mut cluster = Cluster::start(&["north-1", "south-1", "east-1"]);
     let west = cluster.clinic("west-1");
-    assert_eq!(west.join(&cluster["north-1"].invite()).exit, 0);
+    let invite = cluster["north-1"].invite("west-1");
+    wait_until("south hears of the invite", || {
+        (cluster["south-1"].approve_all() == 1).then_some(()).ok_or(String::new())
+    });
+    wait_until("west is admitted", || match west.join(&invite) {
+        joined if joined.exit == 0 => Ok(()),
+        refused => Err(refused.error),
+    });
     let runtime = Runtime::new().unwrap();
     let liar = runtime.block_on(Liar::start(&west));
     let node = liar.net.node_id().to_string();

@@ -179,7 +179,7 @@ fn restore_is_refused(cluster: &Cluster, kit: &str, complaint: &str) {
 #[test]
 fn an_invite_that_was_cut_or_made_for_another_network_admits_nobody() {
     let (ours, theirs) = (Cluster::start(&["north-1"]), Cluster::start(&["south-1"]));
-    let (our_invite, their_invite) = (ours["north-1"].invite(), theirs["south-1"].invite());
+    let (our_invite, their_invite) = (ours["north-1"].invite("new-1"), theirs["south-1"].invite("new-1"));
     let mut crossed = sheet::read_invite(&their_invite).unwrap();
     crossed.contacts = sheet::read_invite(&our_invite).unwrap().contacts;
     let mut unreachable = sheet::read_invite(&our_invite).unwrap();
@@ -202,10 +202,11 @@ fn an_invite_that_was_cut_or_made_for_another_network_admits_nobody() {
 #[test]
 fn an_invite_is_good_for_one_organisation() {
     let cluster = Cluster::start(&["north-1"]);
-    let invite = cluster["north-1"].invite();
+    let invite = cluster["north-1"].invite("south-1");
     assert_eq!(cluster.clinic("south-1").join(&invite).exit, 0);
     let refused = cluster.clinic("east-1").join(&invite);
     assert_eq!(refused.exit, 1, "{refused:?}");
+    assert!(refused.error.contains("south-1"), "{refused:?}");
     assert_eq!(cluster["north-1"].status()["members"].as_array().unwrap().len(), 2);
 }
 

@@ -5,6 +5,7 @@ mod network;
 mod progress;
 mod put;
 mod record;
+mod votes;
 
 pub use ledger::{
     COSIGNED_LEN_MAX, CheckpointInfo, CheckpointOf, CosignedBy, EntryAt, HEADERS_MAX, HeaderRange, ProofOf, WitnessInfo,
@@ -16,3 +17,4 @@ pub use network::{
 pub use progress::{RestoreEvent, RestorePhase, VerifyEvent, VerifyOptions};
 pub use put::{PutEvent, PutOptions, SurviveWanted, Wait};
 pub use record::{ExportFilter, LIST_LIMIT_MAX, ListFilter, RecordInfo, RecordState};
+pub use votes::{Change, ProposalInfo};

@@ -50,6 +50,10 @@ codes! {
     RangeNotSatisfiable RANGE_NOT_SATISFIABLE "ask for bytes inside the record";
     /// No organisation has this name.
     UnknownOrganisation UNPROCESSABLE_ENTITY "`bithealth status` lists the organisations of the network";
+    /// No proposal has this id.
+    UnknownProposal NOT_FOUND "`bithealth admin proposals` lists what was proposed";
+    /// The ledger's rules forbid it.
+    AgainstRules CONFLICT "`bithealth status` says who is a member, `bithealth admin proposals` what was proposed";
     /// No code and layout of today's nodes can hold the wanted policy.
     PolicyImpossible UNPROCESSABLE_ENTITY "ask for less, or add nodes in other regions";
     /// Too few shards can be reached now.

@@ -14,6 +14,9 @@
 //! | `POST /v1/verify` | [`Service::verify`]: JSON lines of [`api::VerifyEvent`] |
 //! | `GET /v1/restore` | [`Service::restore`]: JSON lines of [`api::RestoreEvent`] |
 //! | `POST /v1/invites` | [`Service::invite`] |
+//! | `POST /v1/proposals` | [`Service::propose`] |
+//! | `GET /v1/proposals` | [`Service::proposals`] |
+//! | `POST /v1/proposals/{id}/approvals` | [`Service::approve`] |
 //! | `POST /v1/kit` | [`Service::kit`]: text; on the socket only, it holds the recovery secret |
 //! | `GET /v1/ledger/checkpoint`, `/v1/ledger/witnesses` | JSON; the text in it is for witnesses |
 //! | `POST /v1/ledger/cosignatures` | [`Service::cosigned`]: a cosigned note in, JSON out |

@@ -12,9 +12,9 @@ use bithealth_types::{Digest, RecordId};
 use futures::{StreamExt, TryStreamExt};
 
 use crate::api::{
-    COSIGNED_LEN_MAX, CheckpointInfo, CheckpointOf, CosignedBy, EntryAt, ExportFilter, HeaderRange, InviteOptions,
-    ListFilter, MemberInfo, OpenedAnswer, PeerInfo, ProofOf, PutOptions, RecordInfo, Status, StopAnswer, VerifyOptions,
-    WitnessInfo,
+    COSIGNED_LEN_MAX, Change, CheckpointInfo, CheckpointOf, CosignedBy, EntryAt, ExportFilter, HeaderRange,
+    InviteOptions, ListFilter, MemberInfo, OpenedAnswer, PeerInfo, ProofOf, ProposalInfo, PutOptions, RecordInfo,
+    Status, StopAnswer, VerifyOptions, WitnessInfo,
 };
 use crate::body::{lines, streamed};
 use crate::error::{ErrorBody, ErrorCode};
@@ -39,6 +39,8 @@ pub(crate) fn shared<S: Service>(service: Arc<S>) -> Router {
         .route("/v1/members", get(members::<S>))
         .route("/v1/verify", post(verify::<S>))
         .route("/v1/invites", post(invite::<S>))
+        .route("/v1/proposals", post(propose::<S>).get(proposals::<S>))
+        .route("/v1/proposals/{id}/approvals", post(approve::<S>))
         .route("/v1/restore", get(restore::<S>))
         .route("/v1/ledger/notarisations/{commitment}", post(notarise::<S>))
         .route("/v1/ledger/proof", get(prove::<S>))
@@ -202,6 +204,25 @@ async fn invite<S: Service>(
     Params(options): Params<InviteOptions>,
 ) -> Result<Response, ErrorBody> {
     service.invite(options).await.map(|invite| Json(invite).into_response())
+}
+
+async fn propose<S: Service>(
+    State(service): State<Arc<S>>,
+    Params(change): Params<Change>,
+) -> Result<Json<ProposalInfo>, ErrorBody> {
+    service.propose(change).await.map(Json)
+}
+
+async fn proposals<S: Service>(State(service): State<Arc<S>>) -> Result<Json<Vec<ProposalInfo>>, ErrorBody> {
+    service.proposals().await.map(Json)
+}
+
+async fn approve<S: Service>(
+    State(service): State<Arc<S>>,
+    Path(id): Path<String>,
+) -> Result<Json<ProposalInfo>, ErrorBody> {
+    let id: Digest = id.parse().map_err(|error| ErrorBody::new(ErrorCode::BadRequest, error))?;
+    service.approve(id).await.map(Json)
 }
 
 async fn restore<S: Service>(State(service): State<Arc<S>>) -> Result<Response, ErrorBody> {

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 
 use crate::api::{
-    CheckpointInfo, CheckpointOf, CosignedBy, EntryAt, ExportFilter, HeaderRange, InviteInfo, InviteOptions,
-    ListFilter, MemberInfo, OpenedAnswer, PeerInfo, ProofOf, PutEvent, PutOptions, RecordInfo, RestoreEvent, Status,
-    VerifyEvent, VerifyOptions, WitnessInfo,
+    Change, CheckpointInfo, CheckpointOf, CosignedBy, EntryAt, ExportFilter, HeaderRange, InviteInfo, InviteOptions,
+    ListFilter, MemberInfo, OpenedAnswer, PeerInfo, ProofOf, ProposalInfo, PutEvent, PutOptions, RecordInfo,
+    RestoreEvent, Status, VerifyEvent, VerifyOptions, WitnessInfo,
 };
 use crate::error::ErrorBody;
 use crate::range::ByteRange;
@@ -79,8 +79,17 @@ pub trait Service: Send + Sync + 'static {
         options: VerifyOptions,
     ) -> impl Future<Output = Result<EventStream<VerifyEvent>, ErrorBody>> + Send;
 
-    /// Makes an invite.
+    /// Makes an invite and puts it to the vote.
     fn invite(&self, options: InviteOptions) -> impl Future<Output = Result<InviteInfo, ErrorBody>> + Send;
+
+    /// Puts a change to the vote; our organisation is for it.
+    fn propose(&self, change: Change) -> impl Future<Output = Result<ProposalInfo, ErrorBody>> + Send;
+
+    /// What was proposed, the open ones first.
+    fn proposals(&self) -> impl Future<Output = Result<Vec<ProposalInfo>, ErrorBody>> + Send;
+
+    /// Our organisation is for this proposal.
+    fn approve(&self, id: Digest) -> impl Future<Output = Result<ProposalInfo, ErrorBody>> + Send;
 
     /// The recovery kit, as text.
     fn kit(&self) -> impl Future<Output = Result<String, ErrorBody>> + Send;

@@ -83,6 +83,8 @@ pub enum Applied {
     },
     /// A digest was notarised.
     Notarised,
+    /// A proposal was made or approved.
+    Voted(Digest),
     /// Somebody was shown to have signed two things that exclude each other.
     Accused(Accused),
     /// A pack was gathered into another.
@@ -97,7 +99,8 @@ pub enum Applied {
 impl Applied {
     /// Whether members, nodes or validators may follow from it.
     pub(crate) fn changes_members(&self) -> bool {
-        matches!(self, Self::Admitted(_) | Self::NodeAdded(_) | Self::NodeRetired(_) | Self::Accused(_))
+        use Applied::{Accused, Admitted, NodeAdded, NodeRetired, Voted};
+        matches!(self, Admitted(_) | NodeAdded(_) | NodeRetired(_) | Accused(_) | Voted(_))
     }
 }
 
@@ -268,16 +271,39 @@ pub enum EntryError {
     #[error("this was shown before")]
     AccusedBefore,
     /// Only of an own entry: another organisation has the name.
-    #[error("the name \"{name}\" is taken by organisation {by}")]
+    #[error("there is a member called \"{name}\" already, organisation {by}")]
     NameTaken {
         /// The name.
         name: String,
         /// Who has it.
         by: MemberId,
     },
-    /// Only of an own entry: the invite was used.
-    #[error("the invite was used already")]
-    InviteUsed,
+    /// Only of an own entry: the members have not approved the invite.
+    #[error(
+        "the members have not approved the invite yet: {got} of {want} approvals are there; other members run \
+         `bithealth admin approve`"
+    )]
+    NotApproved {
+        /// Members that are for it.
+        got: usize,
+        /// Those that must be.
+        want: usize,
+    },
+    /// Only of an own entry: the proposal is there.
+    #[error("this was proposed already; `bithealth admin proposals` shows it")]
+    ProposedBefore,
+    /// Only of an own entry: nobody proposed this, as far as is known here.
+    #[error("proposal {proposal} is not known here; `bithealth admin proposals` lists those that are")]
+    ProposalUnknown {
+        /// The proposal.
+        proposal: Digest,
+    },
+    /// Only of an own entry: it passed, or this organisation is for it.
+    #[error("proposal {proposal} has passed, or this organisation approved it before")]
+    ApprovedBefore {
+        /// The proposal.
+        proposal: Digest,
+    },
     /// Only of an own entry: the organisation is a member.
     #[error("organisation {member} is a member already")]
     AlreadyMember {

@@ -90,19 +90,32 @@ pub(crate) fn state() -> State {
     State::from_genesis(genesis()).unwrap()
 }
 
-pub(crate) fn invited(issuer: u8, invite_key: u8) -> v1::Invite {
+pub(crate) fn invited(issuer: u8, invite_key: u8, org: u8, name: &str) -> v1::Invite {
     let unsigned = v1::Invite {
         genesis: bytes(genesis().id().0),
         issuer: bytes(public(issuer)),
         key: bytes(public(invite_key)),
         expires_ms: NOW + 1000,
         signature: Bytes::new(),
+        name: name.into(),
+        region: format!("region-{org}"),
+        jurisdiction: "DE".into(),
     };
     invite(unsigned, by(issuer))
 }
 
 pub(crate) fn admit(issuer: u8, invite_key: u8, org: u8, name: &str) -> Operation {
-    Operation::Admit(admission(invited(issuer, invite_key), record(org, name), by(invite_key)))
+    Operation::Admit(admission(invited(issuer, invite_key, org, name), record(org, name), by(invite_key)))
+}
+
+/// An invite put to the vote.
+pub(crate) fn propose_invite(issuer: u8, invite_key: u8, org: u8, name: &str) -> v1::Proposal {
+    let invite = invited(issuer, invite_key, org, name);
+    v1::Proposal { time_ms: 0, change: Some(v1::proposal::Change::Invite(invite)) }
+}
+
+pub(crate) fn approve(proposal: &v1::Proposal) -> Operation {
+    Operation::Approve(v1::Approval { proposal: bytes(bithealth_proto::digest(proposal).0) })
 }
 
 pub(crate) fn add_node(org: u8) -> Operation {
@@ -160,7 +173,11 @@ pub(crate) struct Author {
 impl Author {
     /// The first node of an organisation.
     pub(crate) fn of(org: u8) -> Self {
-        Self { key: node_of(org), sequence: 0, previous: Digest([0; 32]), time_ms: NOW }
+        Self::with_key(node_of(org))
+    }
+
+    pub(crate) fn with_key(key: u8) -> Self {
+        Self { key, sequence: 0, previous: Digest([0; 32]), time_ms: NOW }
     }
 
     pub(crate) fn entry(&self, operation: Operation) -> v1::Entry {

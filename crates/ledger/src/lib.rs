@@ -53,7 +53,7 @@ pub use note::{
 };
 pub use pack::{KEEP_IN_MAX, Pack, PackError, WRAP_LEN_MAX, WRAPS_MAX};
 pub use proof::{NotProven, Parts, Proven, build_proof, check_proof, commitment};
-pub use registry::{Member, Node};
+pub use registry::{Member, Node, Proposal};
 pub use state::{GenesisError, State};
 pub use validators::{NotValidators, VALIDATORS_MAX, Validator, ValidatorSet, faulty, quorum};
 

@@ -69,6 +69,14 @@ pub enum MembershipError {
         /// Its value.
         got: u16,
     },
+    /// The organisation has another name than the members were told.
+    #[error("the invite is for \"{invited}\", the organisation calls itself \"{name}\"")]
+    OtherName {
+        /// The name on the invite.
+        invited: String,
+        /// Its own.
+        name: String,
+    },
     /// Not signed by who must have.
     #[error("{what} is not signed by {by}")]
     Signature {
@@ -190,6 +198,9 @@ pub fn verify_invite(invite: &v1::Invite, genesis: &GenesisId) -> Result<(Member
     if network != *genesis {
         return Err(MembershipError::OtherNetwork { got: network.to_string(), want: *genesis });
     }
+    text("the invited organisation's name", &invite.name, NAME_LEN_MAX)?;
+    text("the invited organisation's region", &invite.region, REGION_LEN_MAX)?;
+    text("the invited organisation's jurisdiction", &invite.jurisdiction, JURISDICTION_LEN_MAX)?;
     verify("the invite", "its issuer", &invite.issuer, &invite_message(invite), &invite.signature)?;
     Ok((issuer, key))
 }
@@ -208,6 +219,9 @@ pub fn verify_admission(
     let record = admission.member.as_ref().ok_or(MembershipError::Absent { what: "the admission's organisation" })?;
     let (issuer, key) = verify_invite(invite, genesis)?;
     let member = verify_member(record)?;
+    if invite.name != record.name {
+        return Err(MembershipError::OtherName { invited: invite.name.clone(), name: record.name.clone() });
+    }
     if at_ms > invite.expires_ms {
         return Err(MembershipError::InviteExpired { expires_ms: invite.expires_ms, at_ms });
     }

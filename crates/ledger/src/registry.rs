@@ -1,8 +1,13 @@
 //! Members and nodes, as they follow from what was claimed, in whatever order the claims arrived.
 //!
-//! The registry keeps every admission, certificate, retirement and evidence with the entries that made it. A [`View`] is computed
-//! from them: of all claims, or of those a block covers. Claims count in the order of the blocks that covered them; what
-//! no block covers yet comes last. Within one block, and among those, they are ordered by author and sequence.
+//! The registry keeps every proposal, admission, certificate, retirement and evidence with the entries that made it. A
+//! [`View`] is computed from them: of all claims, or of those a block covers. Claims count in the order of the blocks that
+//! covered them; what no block covers yet comes last. Within one block, and among those, they are ordered by author and
+//! sequence. Who votes on a proposal are the members as of the block before.
+
+mod votes;
+
+pub use votes::Proposal;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,6 +29,8 @@ pub struct Member {
     pub name: String,
     /// The public key that record keys are sealed to.
     pub recipient: Bytes,
+    /// Whether it votes, on blocks and on proposals.
+    pub votes: bool,
     record: Digest,
 }
 
@@ -42,7 +49,8 @@ pub struct Node {
     pub capacity: u64,
     /// The key it votes with for its organisation; none: it does not vote.
     pub validator: Option<ValidatorId>,
-    /// The height of the block that first covered this certificate; 0 for the founder's; `None` while no block does.
+    /// The height of the block from which on this certificate counts: that covers it, and the approval of region and
+    /// jurisdiction for its organisation; 0 for the founder's; `None` while no block does.
     pub since: Option<Height>,
     /// Whether its organisation has taken it out, or evidence has ([`crate::State::is_accused`]).
     pub retired: bool,
@@ -73,7 +81,10 @@ struct Claims {
 struct Admission {
     member: Member,
     issuer: Option<MemberId>, // none: the founder
-    invite: [u8; 32],
+    /// The digest of its invite.
+    invite: Digest,
+    /// Region and jurisdiction that the invite names.
+    place: Place,
     claims: Claims,
 }
 
@@ -96,6 +107,9 @@ struct Accusation {
     claims: Claims,
 }
 
+/// Region and jurisdiction.
+type Place = (String, String);
+
 /// Everything claimed about members and nodes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Registry {
@@ -103,13 +117,24 @@ pub(crate) struct Registry {
     certificates: BTreeMap<NodeId, Vec<Certificate>>,
     retirements: BTreeMap<NodeId, Vec<Retirement>>,
     accusations: BTreeMap<Accused, Accusation>,
+    votes: BTreeMap<Digest, votes::Voted>,
 }
 
 /// Members and nodes that follow from a set of claims.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct View {
+    /// All who ever were.
     pub(crate) members: BTreeMap<MemberId, Member>,
-    pub(crate) invites: BTreeSet<[u8; 32]>,
+    /// Those of them that are no more, and since when.
+    left: BTreeMap<MemberId, Option<Height>>,
+    /// Digests of invites that passed.
+    invited: BTreeSet<Digest>,
+    /// Where nodes of a member may stand, and since when.
+    labels: BTreeMap<MemberId, BTreeMap<Place, Option<Height>>>,
+    /// What packs survive unless their author says otherwise.
+    pub(crate) defaults: Option<v1::Defaults>,
+    /// Proposals that passed, and with which block.
+    pub(crate) passed: BTreeMap<Digest, Option<Height>>,
     /// All certificates of a node by its organisation, the latest last.
     pub(crate) nodes: BTreeMap<NodeId, Vec<Node>>,
     /// Since when there is evidence against somebody.
@@ -165,28 +190,31 @@ impl Registry {
     pub(crate) fn founded(record: &v1::MemberRecord, certificate: &v1::NodeCertificate, node: NodeId) -> Self {
         let mut registry = Self::default();
         let claim = Claim { author: node, sequence: Sequence(0) };
-        registry.admit(record, None, [0; 32], claim);
+        let place = (certificate.region.clone(), certificate.jurisdiction.clone());
+        registry.admissions.push(Admission {
+            member: member(record),
+            issuer: None,
+            invite: Digest([0; 32]),
+            place,
+            claims: Claims::new(claim),
+        });
         registry.certify(certificate, claim);
         registry.admissions[0].claims.covered = Some((Height(0), claim));
         registry.certificates.values_mut().flatten().for_each(|item| item.claims.covered = Some((Height(0), claim)));
         registry
     }
 
-    pub(crate) fn admit(
-        &mut self,
-        record: &v1::MemberRecord,
-        issuer: Option<MemberId>,
-        invite: [u8; 32],
-        claim: Claim,
-    ) {
-        let (id, digest) = (MemberId(array(&record.member)), digest(record));
-        let same = |item: &&mut Admission| item.member.record == digest && item.invite == invite;
+    pub(crate) fn admit(&mut self, record: &v1::MemberRecord, invite: &v1::Invite, claim: Claim) {
+        let proposal = v1::Proposal { time_ms: 0, change: Some(v1::proposal::Change::Invite(invite.clone())) };
+        self.propose(&proposal, claim, None);
+        let (member, id) = (member(record), digest(invite));
+        let same = |item: &&mut Admission| item.member.record == member.record && item.invite == id;
         if let Some(known) = self.admissions.iter_mut().find(same) {
             return known.claims.add(claim);
         }
-        let recipient = Bytes::copy_from_slice(&record.recipient);
-        let member = Member { id, name: record.name.clone(), recipient, record: digest };
-        self.admissions.push(Admission { member, issuer, invite, claims: Claims::new(claim) });
+        let place = (invite.region.clone(), invite.jurisdiction.clone());
+        let issuer = Some(MemberId(array(&invite.issuer)));
+        self.admissions.push(Admission { member, issuer, invite: id, place, claims: Claims::new(claim) });
     }
 
     pub(crate) fn certify(&mut self, certificate: &v1::NodeCertificate, claim: Claim) {
@@ -245,11 +273,9 @@ impl Registry {
         let certificates = self.certificates.values_mut().flatten().map(|item| &mut item.claims);
         let retirements = self.retirements.values_mut().flatten().map(|item| &mut item.claims);
         let accusations = self.accusations.values_mut().map(|item| &mut item.claims);
-        admissions
-            .chain(certificates)
-            .chain(retirements)
-            .chain(accusations)
-            .for_each(|claims| claims.cover(height, frontier));
+        let votes = self.votes.values_mut().flat_map(votes::Voted::claims);
+        let all = admissions.chain(certificates).chain(retirements).chain(accusations).chain(votes);
+        all.for_each(|claims| claims.cover(height, frontier));
     }
 
     pub(crate) fn view(&self, covered: &Covered<'_>) -> View {
@@ -266,57 +292,57 @@ impl Registry {
         view
     }
 
-    /// Admissions take effect block by block; within a block, as soon as their issuer is a member.
+    /// Proposals pass and admissions take effect block by block, in this order.
     fn view_members(&self, covered: &Covered<'_>, view: &mut View) {
-        let mut groups: BTreeMap<u64, BTreeMap<(Claim, Digest), &Admission>> = BTreeMap::new();
-        for item in &self.admissions {
-            if let Some(rank) = item.claims.rank(covered) {
-                let (height, claim) = order(&rank);
-                groups.entry(height).or_default().insert((claim, item.member.record), item);
-            }
-        }
-        for group in groups.values() {
-            while let Some(next) = group.values().find(|item| view.takes(item)) {
-                view.invites.insert(next.invite);
-                view.members.insert(next.member.id, next.member.clone());
-            }
+        let ranked = self.admissions.iter().filter_map(|item| Some((order(&item.claims.rank(covered)?), item)));
+        let mut admissions: Vec<((u64, Claim), &Admission)> = ranked.collect();
+        admissions.sort_by_key(|(rank, item)| (*rank, item.member.record));
+        for at in self.heights(covered) {
+            self.count(covered, at, view);
+            let since = (at != u64::MAX).then_some(Height(at));
+            // Also those that came before their invite passed.
+            let reached = admissions.iter().take_while(|((height, _), _)| *height <= at);
+            reached.for_each(|(_, admission)| view.admit(admission, since));
         }
     }
 }
 
 impl View {
-    fn takes(&self, item: &Admission) -> bool {
-        item.issuer.is_none_or(|issuer| self.members.contains_key(&issuer))
-            && !self.members.contains_key(&item.member.id)
-            && !self.invites.contains(&item.invite)
-            && self.members.values().all(|member| member.name != item.member.name)
-    }
-
     /// A node as its latest certificate describes it.
     pub(crate) fn node(&self, node: &NodeId) -> Option<&Node> {
         self.nodes.get(node).and_then(|versions| versions.last())
     }
 
-    /// What a header commits to, so that anybody can be shown that a member or a node is there, or is not. Keys are 1 and
-    /// the id of a member, with the digest of its record; 2 and the id of a node, with SHA-256 of the digest of its
-    /// latest certificate and 1 if it is retired, else 0; 3 and the id of a node, or 4 and the key of a validator, there
-    /// is evidence against, with SHA-256 of the height (u64) of the block that first covered it.
+    /// What a header commits to, so that anybody can be shown that a member or a node is there, or is not.
+    ///
+    /// | key | value: SHA-256 of |
+    /// |---|---|
+    /// | 1, id of a member | digest of its record; 1 if it votes, else 0 |
+    /// | 2, id of a node | digest of its latest certificate; 1 if it is retired, else 0 |
+    /// | 3, id of a node with evidence against it | height (u64) of the block that first covered that |
+    /// | 4, key of a validator with evidence against it | the same |
+    /// | 5, id of a proposal that passed | height (u64) of the block it passed with |
     pub(crate) fn map(&self) -> BTreeMap<Vec<u8>, Digest> {
         let key = |kind: u8, id: &[u8; 32]| [&[kind], id.as_slice()].concat();
-        let members = self.members.values().map(|member| (key(1, &member.id.0), member.record));
-        let nodes = self.nodes.values().filter_map(|versions| versions.last()).map(|node| {
-            let bytes = [node.certificate.as_bytes().as_slice(), &[u8::from(node.retired)]].concat();
-            (key(2, &node.id.0), Digest(Sha256::digest(&bytes).into()))
-        });
+        let hash = |parts: &[&[u8]]| Digest(Sha256::digest(parts.concat()).into());
+        let height = |since: &Option<Height>| since.map_or(u64::MAX, |height| height.0).to_be_bytes();
+        let members = self
+            .present()
+            .map(|member| (key(1, &member.id.0), hash(&[member.record.as_bytes(), &[u8::from(member.votes)]])));
+        let nodes = self
+            .nodes
+            .values()
+            .filter_map(|versions| versions.last())
+            .map(|node| (key(2, &node.id.0), hash(&[node.certificate.as_bytes(), &[u8::from(node.retired)]])));
         let accused = self.accused.iter().map(|(accused, since)| {
             let (kind, id) = match accused {
                 Accused::Author(node) => (3, &node.0),
                 Accused::Validator(validator) => (4, &validator.0),
             };
-            let height = since.map_or(u64::MAX, |height| height.0);
-            (key(kind, id), Digest(Sha256::digest(height.to_be_bytes()).into()))
+            (key(kind, id), hash(&[&height(since)]))
         });
-        members.chain(nodes).chain(accused).collect()
+        let passed = self.passed.iter().map(|(id, since)| (key(5, &id.0), hash(&[&height(since)])));
+        members.chain(nodes).chain(accused).chain(passed).collect()
     }
 
     /// Whose logs end: of nodes that are retired, or that there is evidence against.
@@ -340,7 +366,8 @@ impl View {
     pub(crate) fn validators(&self) -> Option<ValidatorSet> {
         let mut latest: BTreeMap<MemberId, &Node> = BTreeMap::new();
         let nodes = self.nodes.values().filter_map(|versions| versions.last());
-        for node in nodes.filter(|node| !node.retired && node.validator.is_some()) {
+        let votes = |node: &&Node| self.members.get(&node.member).is_some_and(|member| member.votes);
+        for node in nodes.filter(|node| !node.retired && node.validator.is_some()).filter(votes) {
             let known = latest.entry(node.member).or_insert(node);
             if (known.time_ms, known.certificate) < (node.time_ms, node.certificate) {
                 *known = node;
@@ -378,15 +405,25 @@ fn versions(
     let retired = retirements.into_iter().flatten().find(|item| item.member == owner);
     let retired = retired.and_then(|item| item.claims.rank(covered)).map(|rank| rank.0);
     let accused = counted.first().and_then(|(_, item)| view.accused.get(&Accused::Author(item.node.id)).copied());
+    let left = view.left.get(&owner).copied();
     // Whichever a block covered first; what none covers comes last.
-    let retired = retired.into_iter().chain(accused).min_by_key(|since| since.map_or(u64::MAX, |height| height.0));
+    let retired = retired.into_iter().chain(accused).chain(left);
+    let retired = retired.min_by_key(|since| since.map_or(u64::MAX, |height| height.0));
+    let labels = view.labels.get(&owner);
+    let approved = |node: &Node| *labels?.get(&(node.region.clone(), node.jurisdiction.clone()))?;
     let node = |(rank, item): (Rank, &Certificate)| Node {
-        since: rank.0,
+        since: rank.0.zip(approved(&item.node)).map(|(covered, approved)| covered.max(approved)),
         retired: retired.is_some(),
         retired_since: retired.flatten(),
         ..item.node.clone()
     };
     counted.into_iter().map(node).collect()
+}
+
+fn member(record: &v1::MemberRecord) -> Member {
+    let recipient = Bytes::copy_from_slice(&record.recipient);
+    let id = MemberId(array(&record.member));
+    Member { id, name: record.name.clone(), recipient, votes: true, record: digest(record) }
 }
 
 /// A field whose length was checked when its message was verified.
@@ -403,6 +440,6 @@ pub(crate) fn encode_view(view: &View) -> Vec<u8> {
             bytes.extend(height.map_or(u64::MAX, |height| height.0).to_be_bytes());
         }
     }
-    bytes.extend(view.invites.iter().flatten());
+    bytes.extend(view.defaults.iter().flat_map(bithealth_proto::encode));
     bytes
 }

@@ -15,7 +15,7 @@ use crate::evidence::Accused;
 use crate::log::{At, Entries, Log, entry_leaf, frontier, frontier_value};
 use crate::member::{MembershipError, NAME_LEN_MAX, fixed, signed_by, text, verify_member, verify_node};
 use crate::pack::{Pack, Packs};
-use crate::registry::{Claim, Covered, Member, Node, Registry, View, encode_view};
+use crate::registry::{Claim, Covered, Member, Node, Proposal, Registry, View, encode_view};
 use crate::validators::ValidatorSet;
 
 /// Why a genesis is not one.
@@ -118,12 +118,42 @@ impl State {
 
     /// The members, by id.
     pub fn members(&self) -> impl Iterator<Item = &Member> {
-        self.view.members.values()
+        self.view.present()
     }
 
     /// A member.
     pub fn member(&self, id: &MemberId) -> Option<&Member> {
+        self.members().find(|member| member.id == *id)
+    }
+
+    /// A member, or who was one.
+    pub fn member_ever(&self, id: &MemberId) -> Option<&Member> {
         self.view.members.get(id)
+    }
+
+    /// Whether this organisation was a member, and is none any more.
+    pub fn member_left(&self, id: &MemberId) -> bool {
+        self.member(id).is_none() && self.member_ever(id).is_some()
+    }
+
+    /// Whether nodes of this member may hold shards there: the members approved the place.
+    pub fn may_stand(&self, member: &MemberId, region: &str, jurisdiction: &str) -> bool {
+        self.view.may_stand(member, region, jurisdiction)
+    }
+
+    /// What was proposed to the members, the open ones first.
+    pub fn proposals(&self) -> Vec<Proposal> {
+        self.registry.proposals(&self.view)
+    }
+
+    /// A proposal.
+    pub fn proposal(&self, id: &Digest) -> Option<Proposal> {
+        self.proposals().into_iter().find(|proposal| proposal.id == *id)
+    }
+
+    /// What packs survive unless their author says otherwise, if the members decided that.
+    pub fn defaults(&self) -> Option<v1::Defaults> {
+        self.view.defaults
     }
 
     /// The member of this name.
@@ -314,6 +344,8 @@ impl State {
             Some(Operation::AddNode(certificate)) => self.check_own_certificate(certificate)?,
             Some(Operation::RetireNode(retirement)) => self.check_own_retirement(retirement)?,
             Some(Operation::PlaceShard(place)) => self.check_own_place(&checked.author, place)?,
+            Some(Operation::Propose(proposal)) => self.check_own_proposal(proposal)?,
+            Some(Operation::Approve(approval)) => self.check_own_approval(&checked.author, approval)?,
             Some(Operation::Accuse(evidence)) => self.check_own_evidence(evidence)?,
             _ => {}
         }

@@ -1,5 +1,6 @@
 //! The arguments of every command.
 
+mod admin;
 mod parse;
 
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use bithealth_types::{ByteLen, RecordId};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::exit::EXIT_HELP;
+pub use admin::{AdminCommand, ProposeCommand, Switch};
 use parse::{parse_duration, parse_jurisdiction, parse_len, parse_listen};
 
 /// Health records that outlive any machine, clinic or region, and that only those who were given them can read.
@@ -34,7 +36,7 @@ pub struct Cli {
 pub enum Command {
     /// Found a network, with this machine as its first node
     Init(InitArgs),
-    /// Print an invite for another organisation, or another node of yours
+    /// Invite another organisation, which the members vote on
     Invite(InviteArgs),
     /// Join a network with an invite
     Join(JoinArgs),
@@ -65,6 +67,9 @@ pub enum Command {
     Restore(RestoreArgs),
     /// Prove later that a file existed now, unchanged, without showing it to anybody
     Notarise(NotariseArgs),
+    /// Propose changes to the members, and vote on them
+    #[command(subcommand)]
+    Admin(AdminCommand),
     /// Check the history, and prove to outsiders what is in it
     #[command(subcommand)]
     Ledger(LedgerCommand),
@@ -81,6 +86,14 @@ pub struct SiteArgs {
     /// Whose law applies to this node: a country (ISO 3166), as in DE or US-CA
     #[arg(long, value_name = "CODE", value_parser = parse_jurisdiction)]
     pub jurisdiction: String,
+    /// See there.
+    #[command(flatten)]
+    pub offer: OfferArgs,
+}
+
+/// What a new node offers.
+#[derive(Clone, Debug, Args)]
+pub struct OfferArgs {
     /// Where to listen for peers, as 0.0.0.0:4001 or a multiaddress; several times for several
     #[arg(long, value_name = "ADDRESS", value_parser = parse_listen)]
     pub listen: Vec<String>,
@@ -120,6 +133,14 @@ pub struct InitArgs {
 /// `invite`
 #[derive(Debug, Args)]
 pub struct InviteArgs {
+    /// The new organisation's name
+    pub name: String,
+    /// What its first node will fail together with: a data centre, a town
+    #[arg(long, value_name = "NAME")]
+    pub region: String,
+    /// Whose law applies to that node: a country (ISO 3166), as in DE or US-CA
+    #[arg(long, value_name = "CODE", value_parser = parse_jurisdiction)]
+    pub jurisdiction: String,
     /// How long it is good for, as 12h or 7d
     #[arg(long, value_name = "TIME", default_value = "7d", value_parser = parse_duration)]
     pub expires: Duration,
@@ -130,12 +151,9 @@ pub struct InviteArgs {
 pub struct JoinArgs {
     /// What `bithealth invite` printed
     pub invite: String,
-    /// Your organisation's name
-    #[arg(long, value_name = "NAME")]
-    pub name: String,
     /// See there.
     #[command(flatten)]
-    pub site: SiteArgs,
+    pub offer: OfferArgs,
     /// See there.
     #[command(flatten)]
     pub unlock: UnlockArgs,

@@ -8,7 +8,7 @@ use bithealth_types::ByteLen;
 use serde_json::json;
 use tokio::sync::oneshot;
 
-use super::args::{DemoArgs, InitArgs, JoinArgs, NodeArgs, RestoreArgs, SiteArgs};
+use super::args::{DemoArgs, InitArgs, JoinArgs, NodeArgs, OfferArgs, RestoreArgs, SiteArgs};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::show::{Show, plain};
@@ -42,8 +42,8 @@ pub(crate) async fn init(data_dir: &Path, args: InitArgs, show: Show) -> Result<
 pub(crate) async fn join(data_dir: &Path, args: JoinArgs, show: Show) -> Result<Exit, Failure> {
     let home = free_home(data_dir)?;
     let unlocking = secret::new_unlock(&args.unlock)?;
-    let (site, config) = site(args.site, &unlocking);
-    let joined = setup::join(&home, &args.invite, &args.name, &site, &unlocking, &config).await;
+    let (capacity, config) = offer(args.offer, &unlocking);
+    let joined = setup::join(&home, &args.invite, capacity, &unlocking, &config).await;
     show_founded(&joined.map_err(Failure::new)?, show);
     show.note(AFTER_SETUP);
     Ok(Exit::Done)
@@ -57,6 +57,11 @@ fn free_home(data_dir: &Path) -> Result<Home, Failure> {
 }
 
 fn site(args: SiteArgs, unlocking: &Unlocking) -> (Site, Config) {
+    let (capacity, config) = offer(args.offer, unlocking);
+    (Site { region: args.region, jurisdiction: args.jurisdiction, capacity }, config)
+}
+
+fn offer(args: OfferArgs, unlocking: &Unlocking) -> (u64, Config) {
     let mut config = Config::default();
     if !args.listen.is_empty() {
         config.listen = args.listen;
@@ -65,8 +70,7 @@ fn site(args: SiteArgs, unlocking: &Unlocking) -> (Site, Config) {
         // The node may be started from another folder.
         config.key_file = Some(std::path::absolute(path).unwrap_or_else(|_| path.clone()));
     }
-    let capacity = args.capacity.unwrap_or(CAPACITY_DEFAULT).0;
-    (Site { region: args.region, jurisdiction: args.jurisdiction, capacity }, config)
+    (args.capacity.unwrap_or(CAPACITY_DEFAULT).0, config)
 }
 
 fn show_founded(made: &Founded, show: Show) {

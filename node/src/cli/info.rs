@@ -7,10 +7,10 @@ use bithealth_http::api::{
 };
 
 use super::args::{InviteArgs, KitArgs};
-use super::cosigned;
 use super::exit::Exit;
 use super::failure::Failure;
 use super::show::{Show, ago, count, counted, counted_as, len, now_ms, plain, print_line, span, table};
+use super::{admin, cosigned};
 use crate::client::Client;
 use crate::keys::write_private;
 
@@ -43,6 +43,10 @@ fn status_words(status: &Status, now_ms: u64) -> String {
     line("records", if shared == 0 { records } else { format!("{records}; {} shared with us", count(shared)) });
     finality(&status.finality).into_iter().for_each(|(head, words)| line(head, words));
     witnesses(&status.witnesses, now_ms).into_iter().for_each(|(head, words)| line(head, words));
+    if status.proposals > 0 {
+        let waiting = counted_as(status.proposals, "proposal waits", "proposals wait");
+        line("votes", format!("{waiting} for your organisation: `bithealth admin proposals`"));
+    }
     packs(&status.packs).into_iter().for_each(|(head, words)| line(head, words));
     let held = format!("{} held for others of {}", len(status.bytes.held_for_others), len(status.bytes.capacity));
     line("disk", format!("{} used, {} free; {held}", len(status.bytes.stored), len(status.bytes.disk_free)));
@@ -161,9 +165,11 @@ fn peers_table(peers: &[PeerInfo], now_ms: u64) -> String {
 
 /// Runs `invite`.
 pub(crate) async fn invite(client: &Client, args: InviteArgs, show: Show) -> Result<Exit, Failure> {
-    let invite = client.invite(InviteOptions { ttl_s: args.expires.as_secs() }).await?;
+    let InviteArgs { name, region, jurisdiction, expires } = args;
+    let ttl_s = expires.as_secs();
+    let invite = client.invite(&InviteOptions { name, region, jurisdiction, ttl_s }).await?;
     show.answer(&invite, |invite| invite.text.clone());
-    show.note(format_args!("good for {}; the other side runs `bithealth join INVITE`", span(args.expires.as_secs())));
+    show.note(admin::after_invite(&invite.proposal, ttl_s));
     Ok(Exit::Done)
 }
 
@@ -244,6 +250,7 @@ mod tests {
                 ..FinalityInfo::default()
             },
             witnesses: vec![witness(1, 1100)],
+            proposals: 1,
             packs: KeptPacks {
                 local: 3,
                 replicated: 7,

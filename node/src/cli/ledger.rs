@@ -206,6 +206,8 @@ fn what(proven: &Proven) -> &'static str {
     match proven.entry.operation {
         Some(Operation::Notarise(_)) => "a file was notarised",
         Some(Operation::Accuse(_)) => "evidence was shown that somebody signed two things that exclude each other",
+        Some(Operation::Propose(_)) => "a change was proposed to the members",
+        Some(Operation::Approve(_)) => "a proposal was approved",
         Some(Operation::CommitPack(_)) => "a pack of records was committed",
         Some(Operation::RetirePack(_)) => "a pack was gathered into another",
         Some(Operation::PlaceShard(_)) => "a shard was placed",

@@ -93,10 +93,14 @@ async fn a_restore_is_followed_to_its_end() {
     assert_eq!(restore::watch(&node.client, show).await.unwrap(), Exit::Done);
 }
 
+const INVITE: [&str; 8] = ["invite", "South Clinic", "--region", "south", "--jurisdiction", "FR", "--expires", "2h"];
+
 #[tokio::test]
 async fn short_questions_are_answered() {
     let node = Node::start().await;
-    for args in [&["ls"][..], &["peers"], &["invite", "--expires", "2h"], &["stop"], &["kit"]] {
+    for args in
+        [&["ls"][..], &["peers"], &INVITE, &["admin", "proposals"], &["admin", "approve", "0505"], &["stop"], &["kit"]]
+    {
         assert_eq!(run_on(&node, args).await.unwrap(), Exit::Done, "{args:?}");
     }
 }
@@ -121,7 +125,7 @@ fn help_and_version_succeed() {
 fn asking_a_node_that_does_not_run_has_its_own_code() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path().to_str().unwrap();
-    for command in [&["status"][..], &["ls"], &["peers"], &["stop"], &["invite"], &["kit"], &["verify"]] {
+    for command in [&["status"][..], &["ls"], &["peers"], &["stop"], &INVITE, &["kit"], &["verify"]] {
         assert_eq!(exit_of(&[&["--data-dir", folder], command].concat()), Exit::NotRunning, "{command:?}");
     }
 }

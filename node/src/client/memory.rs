@@ -105,6 +105,12 @@ async fn take(memory: Arc<Memory>, body: ByteStream, mut events: mpsc::Sender<Pu
 /// Shares the memory with the test.
 pub(crate) struct Served(Arc<Memory>);
 
+/// A proposal that one of two organisations is for.
+fn proposed(change: Change) -> ProposalInfo {
+    let approved_by = vec!["North Clinic".to_owned()];
+    ProposalInfo { id: Digest([5; 32]), change, approved_by, needed: 2, passed: false, height: None }
+}
+
 impl Service for Served {
     async fn put(&self, options: PutOptions, body: ByteStream) -> Result<EventStream<PutEvent>, ErrorBody> {
         if !options.for_.is_empty() {
@@ -171,7 +177,26 @@ impl Service for Served {
     }
 
     async fn invite(&self, options: InviteOptions) -> Result<InviteInfo, ErrorBody> {
-        Ok(InviteInfo { text: "invite".to_owned(), expires_ms: options.ttl_s * 1000 })
+        let InviteOptions { name, region, jurisdiction, ttl_s } = options;
+        let expires_ms = ttl_s * 1000;
+        let by = "North Clinic".to_owned();
+        let proposal = proposed(Change::Invite { name, region, jurisdiction, by, expires_ms });
+        Ok(InviteInfo { text: "invite".to_owned(), expires_ms, proposal })
+    }
+
+    async fn propose(&self, change: Change) -> Result<ProposalInfo, ErrorBody> {
+        Ok(proposed(change))
+    }
+
+    async fn proposals(&self) -> Result<Vec<ProposalInfo>, ErrorBody> {
+        Ok(vec![proposed(Change::Remove { member: "South Clinic".to_owned() })])
+    }
+
+    async fn approve(&self, id: Digest) -> Result<ProposalInfo, ErrorBody> {
+        match proposed(Change::Remove { member: "South Clinic".to_owned() }) {
+            known if known.id == id => Ok(known),
+            _ => Err(ErrorBody::new(ErrorCode::UnknownProposal, format!("nobody proposed {id}"))),
+        }
     }
 
     async fn kit(&self) -> Result<String, ErrorBody> {

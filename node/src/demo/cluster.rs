@@ -63,36 +63,30 @@ impl Clinic {
         Ok(command)
     }
 
-    fn site_args(&self) -> Vec<String> {
-        let args = [
-            "--region",
-            &self.region,
-            "--jurisdiction",
-            "EU",
-            "--listen",
-            "/ip4/127.0.0.1/tcp/0",
-            "--capacity",
-            CAPACITY,
-        ];
-        let mut args: Vec<String> = args.map(str::to_owned).into();
-        args.push("--key-file".into());
-        args.push(self.key_file.display().to_string());
-        args
+    fn place_args(&self) -> Vec<String> {
+        ["--region", &self.region, "--jurisdiction", "EU"].map(str::to_owned).into()
+    }
+
+    fn offer_args(&self) -> Vec<String> {
+        let key_file = self.key_file.display().to_string();
+        let args = ["--listen", "/ip4/127.0.0.1/tcp/0", "--capacity", CAPACITY, "--key-file", &key_file];
+        args.map(str::to_owned).into()
     }
 
     /// Founds the network.
     pub(super) async fn init(&self) -> anyhow::Result<()> {
-        self.set_up(&["init", "--network", "demo", "--name", &self.name]).await
+        let init = ["init", "--network", "demo", "--name", &self.name].map(str::to_owned);
+        self.set_up(&[&init[..], &self.place_args()].concat()).await
     }
 
     /// Joins with an invite.
     pub(super) async fn join(&self, invite: &str) -> anyhow::Result<()> {
-        self.set_up(&["join", invite, "--name", &self.name]).await
+        self.set_up(&["join".to_owned(), invite.to_owned()]).await
     }
 
-    async fn set_up(&self, args: &[&str]) -> anyhow::Result<()> {
-        let site = self.site_args();
-        let args: Vec<&str> = args.iter().copied().chain(site.iter().map(String::as_str)).collect();
+    async fn set_up(&self, args: &[String]) -> anyhow::Result<()> {
+        let args = [args, &self.offer_args()].concat();
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
         run(self.command(&args)?).await.map(drop)
     }
 
@@ -103,7 +97,7 @@ impl Clinic {
         output: &Path,
         mut tell: impl FnMut(&str),
     ) -> anyhow::Result<ExitStatus> {
-        let site = self.site_args();
+        let site = [self.place_args(), self.offer_args()].concat();
         let (kit, output) = (kit.display().to_string(), output.display().to_string());
         let args = ["restore", "--kit", &kit, "--output", &output];
         let args: Vec<&str> = args.into_iter().chain(site.iter().map(String::as_str)).collect();
@@ -178,9 +172,11 @@ impl Clinic {
         self.ask(&["status"]).await
     }
 
-    /// An invite for the next clinic.
-    pub(super) async fn invite(&self) -> anyhow::Result<String> {
-        Ok(self.ask::<InviteInfo>(&["invite"]).await?.text)
+    /// An invite for another clinic.
+    pub(super) async fn invite(&self, other: &Self) -> anyhow::Result<String> {
+        let place = other.place_args();
+        let args: Vec<&str> = ["invite", &other.name].into_iter().chain(place.iter().map(String::as_str)).collect();
+        Ok(self.ask::<InviteInfo>(&args).await?.text)
     }
 
     /// The most memory the node's process ever held, in bytes.

@@ -3,7 +3,7 @@
 use bithealth_types::{ByteLen, GenesisId, Height, MemberId, NodeId};
 use serde::{Deserialize, Serialize};
 
-use crate::api::WitnessInfo;
+use crate::api::{ProposalInfo, WitnessInfo};
 use crate::query::{Query, QueryError, value};
 
 /// This node and its network, at a glance.
@@ -31,6 +31,8 @@ pub struct Status {
     pub finality: FinalityInfo,
     /// Outsiders that cosigned our history, and what last.
     pub witnesses: Vec<WitnessInfo>,
+    /// Proposals that have not passed, and that our organisation has not approved.
+    pub proposals: u64,
     /// Organisations of the network.
     pub members: Vec<MemberInfo>,
     /// All nodes the ledger lists, this one included.
@@ -193,37 +195,62 @@ pub struct PeerInfo {
     pub bytes_out: ByteLen,
 }
 
-/// How long an invite is good for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Whom to invite.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InviteOptions {
-    /// Seconds from now.
+    /// The new organisation's name.
+    pub name: String,
+    /// What its first node fails together with.
+    pub region: String,
+    /// Whose law applies to that node.
+    pub jurisdiction: String,
+    /// How long it is good for, in seconds from now.
     pub ttl_s: u64,
 }
 
 impl Query for InviteOptions {
     fn pairs(&self) -> Vec<(&'static str, String)> {
-        vec![("ttl_s", self.ttl_s.to_string())]
+        vec![
+            ("name", self.name.clone()),
+            ("region", self.region.clone()),
+            ("jurisdiction", self.jurisdiction.clone()),
+            ("ttl_s", self.ttl_s.to_string()),
+        ]
     }
 
     fn from_pairs(pairs: &[(String, String)]) -> Result<Self, QueryError> {
-        let mut options = Self { ttl_s: 7 * 24 * 3600 };
+        let [mut name, mut region, mut jurisdiction] = [const { String::new() }; 3];
+        let mut ttl_s = 7 * 24 * 3600;
         for pair in pairs {
             match pair.0.as_str() {
-                "ttl_s" => options.ttl_s = value(pair, "a number of seconds")?,
-                _ => return Err(QueryError::UnknownKey { key: pair.0.clone(), known: "ttl_s" }),
+                "name" => name.clone_from(&pair.1),
+                "region" => region.clone_from(&pair.1),
+                "jurisdiction" => jurisdiction.clone_from(&pair.1),
+                "ttl_s" => ttl_s = value(pair, "a number of seconds")?,
+                _ => {
+                    let known = "name, region, jurisdiction, ttl_s";
+                    return Err(QueryError::UnknownKey { key: pair.0.clone(), known });
+                }
             }
         }
-        Ok(options)
+        let all = [("name", &name), ("region", &region), ("jurisdiction", &jurisdiction)];
+        if let Some((key, _)) = all.iter().find(|(_, value)| value.is_empty()) {
+            let want = "the name, region and jurisdiction of the new organisation";
+            return Err(QueryError::Value { key: (*key).to_owned(), value: String::new(), want });
+        }
+        Ok(Self { name, region, jurisdiction, ttl_s })
     }
 }
 
-/// An invite for another organisation, or another node of ours.
+/// An invite for another organisation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InviteInfo {
-    /// What the other side passes to `bithealth join`.
+    /// What the other side passes to `bithealth join`, once the proposal passed.
     pub text: String,
     /// Good until then.
     pub expires_ms: u64,
+    /// What the members vote on.
+    pub proposal: ProposalInfo,
 }
 
 /// The node heard that it should stop.
@@ -246,9 +273,15 @@ mod tests {
 
     #[test]
     fn invite_options_read_back_from_their_pairs() {
-        assert_eq!(InviteOptions { ttl_s: 5 }.to_query(), "?ttl_s=5");
-        assert_eq!(InviteOptions::from_pairs(&[("ttl_s".into(), "5".into())]), Ok(InviteOptions { ttl_s: 5 }));
-        assert_eq!(InviteOptions::from_pairs(&[]), Ok(InviteOptions { ttl_s: 604_800 }));
+        let pairs: Vec<(String, String)> = [("name", "South Clinic"), ("region", "south"), ("jurisdiction", "FR")]
+            .map(|(k, v)| (k.into(), v.into()))
+            .into();
+        let mut options = InviteOptions::from_pairs(&pairs).unwrap();
+        assert_eq!(options.ttl_s, 604_800);
+        options.ttl_s = 5;
+        assert_eq!(options.to_query(), "?name=South%20Clinic&region=south&jurisdiction=FR&ttl_s=5");
+        let missing = InviteOptions::from_pairs(&pairs[..2]).unwrap_err().to_string();
+        assert!(missing.contains("jurisdiction="), "{missing}");
         let unknown = InviteOptions::from_pairs(&[("ttl".into(), "5".into())]);
         assert!(matches!(unknown, Err(QueryError::UnknownKey { .. })));
     }

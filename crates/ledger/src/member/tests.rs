@@ -30,7 +30,7 @@ fn no_bit_can_change<M: Limited>(message: &M, valid: impl Fn(&M) -> bool) {
 fn what_was_signed_is_valid() {
     assert_eq!(verify_member(&record(2, "two")), Ok(MemberId(public(2))));
     assert_eq!(verify_node(&node_certificate_of(2)), Ok((NodeId(public(102)), MemberId(public(2)))));
-    assert_eq!(verify_invite(&invited(1, 50), &genesis().id()), Ok((MemberId(public(1)), public(50))));
+    assert_eq!(verify_invite(&invited(1, 50, 2, "two"), &genesis().id()), Ok((MemberId(public(1)), public(50))));
     assert_eq!(checks(&admission_of_two()), Ok((MemberId(public(1)), public(50), MemberId(public(2)))));
     let retired = retire_node(&NodeId(public(102)), &MemberId(public(2)), NOW, by(2));
     assert_eq!(verify_retirement(&retired), Ok((NodeId(public(102)), MemberId(public(2)))));
@@ -104,7 +104,7 @@ fn a_recipient_key_whose_coefficients_are_not_below_the_modulus_is_refused() {
 
 #[test]
 fn an_invite_is_for_one_network_until_it_expires() {
-    let other = v1::Invite { genesis: bytes([7; 32]), ..invited(1, 50) };
+    let other = v1::Invite { genesis: bytes([7; 32]), ..invited(1, 50, 2, "two") };
     let error = verify_invite(&other, &genesis().id()).unwrap_err();
     assert_eq!(error, MembershipError::OtherNetwork { got: "07".repeat(32), want: genesis().id() });
     let admission = admission_of_two();
@@ -124,7 +124,7 @@ fn an_admission_without_a_part_is_refused() {
 
 #[test]
 fn only_the_key_of_the_invite_admits() {
-    let stolen = admission(invited(1, 50), record(2, "two"), by(51));
+    let stolen = admission(invited(1, 50, 2, "two"), record(2, "two"), by(51));
     let want = MembershipError::Signature { what: "the admission", by: "the invite's key" };
     assert_eq!(checks(&stolen), Err(want));
 }

@@ -6,7 +6,7 @@ use crate::fixture::*;
 use crate::member::MembershipError;
 
 /// Where the log of the history notarises a file for the first time.
-const NOTARISED: usize = 7;
+const NOTARISED: usize = 9;
 
 fn opening() -> v1::Opening {
     v1::Opening { salt: bytes(SALT), file: bytes(FILE.0) }
@@ -217,8 +217,8 @@ fn an_entry_of_another_author_or_position_is_refused() {
     let other = Author::of(2).write(commit(12));
     let (got, want) = (node(2).to_string(), node(1));
     assert_eq!(with(&other), NotProven::OtherAuthor { got, want });
-    assert_eq!(with(&history.entries[8]), NotProven::Index { got: 7, sequence: 8 });
-    assert_eq!(changed(|it| it.index = 8), NotProven::Index { got: 8, sequence: 7 });
+    assert_eq!(with(&history.entries[8]), NotProven::Index { got: NOTARISED as u64, sequence: 8 });
+    assert_eq!(changed(|it| it.index = 8), NotProven::Index { got: 8, sequence: NOTARISED as u64 });
     let instead = v1::Entry { time_ms: NOW - 1, ..decode(&history.entries[NOTARISED].entry).unwrap() };
     let instead = with(&crate::sign(by(node_of(1)), instead));
     assert!(matches!(instead, NotProven::Path(ProofError::RootMismatch { .. })), "{instead}");
@@ -227,7 +227,7 @@ fn an_entry_of_another_author_or_position_is_refused() {
 #[test]
 fn an_entry_without_its_authors_signature_is_refused() {
     let author = node(1);
-    let want = NotProven::BadSignature { author, sequence: 7 };
+    let want = NotProven::BadSignature { author, sequence: NOTARISED as u64 };
     assert_eq!(changed(|it| it.entry.as_mut().unwrap().signature = Bytes::from_static(&[0; 64])), want);
 }
 
@@ -240,7 +240,7 @@ fn what_is_not_final_cannot_be_proven() {
     assert!(history.state.prove_frontier(&node(4)).is_none(), "no block covers it");
     let short = leaves(&history);
     let missing = build_proof(&genesis(), parts(&history, NOTARISED, &short[..9]));
-    assert_eq!(missing, Err(NotProven::Path(ProofError::ProofLen { got: 0, want: 4 })));
+    assert_eq!(missing, Err(NotProven::Path(ProofError::ProofLen { got: 0, want: 5 })));
 }
 
 #[test]

@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use bithealth_proto::v1::{self, entry::Operation};
-use bithealth_types::{MemberId, NodeId, PackId, ShardIndex};
+use bithealth_proto::digest;
+use bithealth_proto::v1::{self, entry::Operation, proposal::Change};
+use bithealth_types::{Digest, GenesisId, MemberId, NodeId, PackId, ShardIndex};
 
 use super::State;
 use crate::entry::{Applied, EntryError};
 use crate::evidence::check_evidence;
-use crate::member::{verify_admission, verify_node, verify_retirement};
+use crate::member::{
+    JURISDICTION_LEN_MAX, REGION_LEN_MAX, text, verify_admission, verify_invite, verify_node, verify_retirement,
+};
 use crate::pack::{Pack, check_commit};
 use crate::registry::Claim;
 
@@ -33,6 +36,8 @@ impl State {
             Operation::PlaceShard(place) => check_place(place),
             Operation::RetirePack(retire) => self.check_retire(author, retire),
             Operation::Notarise(notarise) => id("the commitment", &notarise.commitment).map(drop),
+            Operation::Propose(proposal) => check_proposal(proposal, &self.id),
+            Operation::Approve(approval) => id("the proposal", &approval.proposal).map(drop),
             Operation::Accuse(evidence) => check_evidence(&self.id, evidence).map(|_| ()).map_err(EntryError::from),
         }
     }
@@ -72,10 +77,40 @@ impl State {
         if let Some(other) = self.member_named(&record.name) {
             return Err(EntryError::NameTaken { name: record.name.clone(), by: other.id });
         }
-        if self.view.invites.contains(&id("the invite's key", &invite.key)?) {
-            return Err(EntryError::InviteUsed);
+        let proposal = v1::Proposal { time_ms: 0, change: Some(Change::Invite(invite.clone())) };
+        let (got, want) = match self.proposal(&digest(&proposal)) {
+            Some(known) if known.passed => return Ok(()),
+            Some(known) => (known.approved_by.len(), known.needed),
+            // It comes with the admission: its issuer, who signed it, is for it.
+            None => (usize::from(self.view.votes(&MemberId(id("the issuer", &invite.issuer)?))), self.view.needed()),
+        };
+        if got < want { Err(EntryError::NotApproved { got, want }) } else { Ok(()) }
+    }
+
+    pub(super) fn check_own_proposal(&self, proposal: &v1::Proposal) -> Result<(), EntryError> {
+        if self.proposal(&digest(proposal)).is_some() {
+            return Err(EntryError::ProposedBefore);
         }
-        self.effective(MemberId(id("the invite's issuer", &invite.issuer)?))
+        match proposal.change.as_ref() {
+            Some(Change::Remove(member)) => self.effective(MemberId(id("the member", member)?)),
+            Some(Change::Labels(labels)) => self.effective(MemberId(id("the member", &labels.member)?)),
+            Some(Change::Voting(voting)) => self.effective(MemberId(id("the member", &voting.member)?)),
+            Some(Change::Invite(invite)) => match self.member_named(&invite.name) {
+                Some(other) => Err(EntryError::NameTaken { name: invite.name.clone(), by: other.id }),
+                None => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn check_own_approval(&self, author: &NodeId, approval: &v1::Approval) -> Result<(), EntryError> {
+        let proposal = Digest(id("the proposal", &approval.proposal)?);
+        let known = self.proposal(&proposal).ok_or(EntryError::ProposalUnknown { proposal })?;
+        let member = self.node(author).map(|node| node.member);
+        if known.passed || member.is_some_and(|member| known.approved_by.contains(&member)) {
+            return Err(EntryError::ApprovedBefore { proposal });
+        }
+        Ok(())
     }
 
     pub(super) fn check_own_certificate(&self, certificate: &v1::NodeCertificate) -> Result<(), EntryError> {
@@ -109,7 +144,7 @@ impl State {
                 let record = admission.member.unwrap_or_default();
                 let invite = admission.invite.unwrap_or_default();
                 let member = MemberId(checked(&record.member));
-                self.registry.admit(&record, Some(MemberId(checked(&invite.issuer))), checked(&invite.key), claim);
+                self.registry.admit(&record, &invite, claim);
                 Applied::Admitted(member)
             }
             Operation::AddNode(certificate) => {
@@ -141,12 +176,36 @@ impl State {
                 Applied::PackRetired { pack, replaced_by: into }
             }
             Operation::Notarise(_) => Applied::Notarised,
+            Operation::Propose(proposal) => {
+                self.registry.propose(&proposal, claim, Some(author));
+                Applied::Voted(digest(&proposal))
+            }
+            Operation::Approve(approval) => {
+                let proposal = Digest(checked(&approval.proposal));
+                self.registry.approve(proposal, claim);
+                Applied::Voted(proposal)
+            }
             Operation::Accuse(evidence) => {
                 let accused = check_evidence(&self.id, &evidence).expect("check saw it");
                 self.registry.accuse(accused, evidence, claim);
                 Applied::Accused(accused)
             }
         }
+    }
+}
+
+/// Whether it concerns somebody who is a member shows when it passes.
+fn check_proposal(proposal: &v1::Proposal, genesis: &GenesisId) -> Result<(), EntryError> {
+    match proposal.change.as_ref().ok_or(EntryError::NoOperation)? {
+        Change::Invite(invite) => Ok(verify_invite(invite, genesis).map(|_| ())?),
+        Change::Remove(member) => id("the member", member).map(drop),
+        Change::Voting(voting) => id("the member", &voting.member).map(drop),
+        Change::Labels(labels) => {
+            text("the region", &labels.region, REGION_LEN_MAX)?;
+            text("the jurisdiction", &labels.jurisdiction, JURISDICTION_LEN_MAX)?;
+            id("the member", &labels.member).map(drop)
+        }
+        Change::Defaults(_) => Ok(()),
     }
 }
 

@@ -188,7 +188,7 @@ fn an_entry_waits_for_nothing_it_refers_to() {
         "it takes effect, the false one not"
     );
     one.take(&mut state, admit(1, 61, 7, "seven"));
-    assert_eq!(state.members().count(), 5, "seven, and eight that it invited");
+    assert_eq!(state.members().count(), 4, "seven, and not eight, that it alone invited");
     assert!(state.node(&node(7)).is_some());
 }
 
@@ -196,7 +196,7 @@ fn an_entry_waits_for_nothing_it_refers_to() {
 fn an_own_entry_refers_to_what_is_here() {
     let (mut state, one) = three();
     for (operation, want) in [
-        (admit(7, 60, 8, "eight"), EntryError::MemberUnknown { member: member(7) }),
+        (admit(7, 60, 8, "eight"), EntryError::NotApproved { got: 0, want: 2 }),
         (add_node(7), EntryError::MemberUnknown { member: member(7) }),
         (retire(2, 7), EntryError::NodeUnknown { node: node(7) }),
         (place(1, 0, 1), EntryError::PackUnknown { pack: id_of(1) }),
@@ -320,7 +320,6 @@ fn an_own_entry_at_odds_with_what_is_known_is_not_written() {
     let (mut state, mut one) = three();
     let taken = EntryError::NameTaken { name: "two".into(), by: member(2) };
     assert_eq!(one.refused_own(&state, admit(1, 60, 4, "two")), taken);
-    assert_eq!(one.refused_own(&state, admit(1, 202, 4, "four")), EntryError::InviteUsed);
     assert_eq!(one.refused_own(&state, admit(1, 60, 2, "two")), EntryError::AlreadyMember { member: member(2) });
     let stolen = Operation::AddNode(certificate_of(3, 102, 5));
     assert_eq!(one.refused_own(&state, stolen), EntryError::NodeTaken { node: node(2), by: member(2) });
@@ -329,29 +328,38 @@ fn an_own_entry_at_odds_with_what_is_known_is_not_written() {
     one.take(&mut state, retire(2, 2));
     assert_eq!(one.refused_own(&state, add_node(2)), EntryError::NodeRetired { node: node(2) });
     assert_eq!(two.refused_own(&state, commit(2)), EntryError::NodeRetired { node: node(2) });
+    one.take(&mut state, Operation::Propose(propose_invite(1, 60, 4, "four")));
     let fine = one.write(admit(1, 60, 4, "four"));
     assert!(state.check_own(&fine).is_ok());
 }
 
 #[test]
 fn of_two_organisations_of_one_name_the_first_final_one_is_a_member() {
+    let both = |one: &mut Author, state: &mut State| {
+        for (key, org) in [(60, 4), (61, 5)] {
+            one.take(state, Operation::Propose(propose_invite(1, key, org, "same")));
+        }
+    };
     let (mut state, mut one) = three();
+    both(&mut one, &mut state);
     finalise(&mut state);
     let (mut two, mut three) = (Author::of(2), Author::of(3));
     let (four, five) = if node(2) < node(3) { (4, 5) } else { (5, 4) };
-    two.take(&mut state, admit(2, 60, 4, "same"));
-    three.take(&mut state, admit(3, 61, 5, "same"));
+    two.take(&mut state, admit(1, 60, 4, "same"));
+    three.take(&mut state, admit(1, 61, 5, "same"));
     assert_eq!(state.member_named("same").unwrap().id, member(four), "the lower author's, while neither is final");
     assert!(state.member(&member(five)).is_none());
     one.take(&mut state, add_node(five));
     assert!(state.node(&node(five)).is_none(), "no node without its organisation");
 
     // The same, but a block covers the other one first.
-    let (mut state, _) = crate::fixture::three();
+    let (mut state, mut one) = crate::fixture::three();
+    both(&mut one, &mut state);
+    finalise(&mut state);
     let (mut two, mut three) = (Author::of(2), Author::of(3));
     let (first, second) = if node(2) < node(3) { (&mut three, &mut two) } else { (&mut two, &mut three) };
     let of =
-        |author: &Author| if author.entry(commit(0)).author == node(2).0.as_slice() { (2, 60, 4) } else { (3, 61, 5) };
+        |author: &Author| if author.entry(commit(0)).author == node(2).0.as_slice() { (1, 60, 4) } else { (1, 61, 5) };
     let (a, b) = (of(first), of(second));
     first.take(&mut state, admit(a.0, a.1, a.2, "same"));
     finalise(&mut state);
@@ -410,7 +418,9 @@ fn what_is_final_takes_no_memory_and_is_compared_by_the_store() {
 fn an_invite_brings_in_one_organisation() {
     let (mut state, _) = three();
     Author::of(2).take(&mut state, admit(1, 60, 4, "four"));
-    Author::of(3).take(&mut state, admit(1, 60, 5, "five"));
+    let invite = invited(1, 60, 4, "four");
+    let again = crate::admission(invite, record(5, "four"), by(60));
+    Author::of(3).take(&mut state, Operation::Admit(again));
     assert_eq!(state.members().count(), 4);
 }
 
@@ -481,7 +491,7 @@ fn logs() -> Vec<Vec<v1::SignedEntry>> {
     let first = vec![
         one.write(admit(1, 202, 2, "two")),
         one.write(add_node(2)),
-        one.write(admit(2, 203, 3, "three")),
+        one.write(admit(1, 203, 3, "three")),
         one.write(add_node(3)),
         one.write(commit(1)),
         one.write(place(3, 0, 1)),
@@ -491,6 +501,8 @@ fn logs() -> Vec<Vec<v1::SignedEntry>> {
     ];
     let second = vec![
         two.write(commit(2)),
+        two.write(approve(&propose_invite(1, 203, 3, "three"))),
+        two.write(approve(&propose_invite(1, 204, 4, "four"))),
         two.write(place(2, 1, 3)),
         two.write(admit(2, 206, 6, "same")),
         two.write(add_node(4)),
@@ -499,7 +511,8 @@ fn logs() -> Vec<Vec<v1::SignedEntry>> {
         two.write(add_node(6)),
     ];
     let third = vec![
-        three.write(admit(3, 204, 4, "four")),
+        three.write(admit(1, 204, 4, "four")),
+        three.write(approve(&propose_invite(1, 204, 4, "four"))),
         three.write(add_node(4)),
         three.write(commit(3)),
         three.write(place(2, 1, 3)),

@@ -46,6 +46,12 @@ impl Founding {
         };
         let mut state = State::from_genesis(genesis.clone()).expect("the genesis is sound");
         let mut entries = Vec::new();
+        // While it is alone it is the quorum that approves them.
+        for org in 1..count {
+            let change = Some(v1::proposal::Change::Invite(invited(genesis.id(), org)));
+            let operation = Operation::Propose(v1::Proposal { time_ms: 0, change });
+            entries.push(write(&mut state, 0, operation, FOUNDED_MS));
+        }
         for org in 1..count {
             for operation in [Operation::Admit(admit(genesis.id(), org)), Operation::AddNode(node(org))] {
                 entries.push(write(&mut state, 0, operation, FOUNDED_MS));
@@ -140,13 +146,20 @@ fn node(org: usize) -> v1::NodeCertificate {
     node_certificate(unsigned, by(Use::Organisation, org))
 }
 
-fn admit(genesis: GenesisId, org: usize) -> v1::Admission {
+fn invited(genesis: GenesisId, org: usize) -> v1::Invite {
     let unsigned = v1::Invite {
         genesis: Bytes::copy_from_slice(genesis.as_bytes()),
         issuer: Bytes::copy_from_slice(&public(Use::Organisation, 0)),
         key: Bytes::copy_from_slice(&public(Use::Invite, org)),
         expires_ms: FOUNDED_MS + 1000,
         signature: Bytes::new(),
+        name: format!("organisation {org}"),
+        region: format!("region {}", org % 3),
+        jurisdiction: "EU".into(),
     };
-    admission(invite(unsigned, by(Use::Organisation, 0)), record(org), by(Use::Invite, org))
+    invite(unsigned, by(Use::Organisation, 0))
+}
+
+fn admit(genesis: GenesisId, org: usize) -> v1::Admission {
+    admission(invited(genesis, org), record(org), by(Use::Invite, org))
 }

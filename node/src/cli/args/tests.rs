@@ -34,8 +34,8 @@ fn a_network_is_founded_with_everything_named() {
     let Ok(Command::Init(args)) = parse(line) else { panic!("not init") };
     assert_eq!((args.network.as_str(), args.name.as_str()), ("north", "Anna"));
     assert_eq!(args.site.jurisdiction, "AT");
-    assert_eq!(args.site.listen, ["/ip4/0.0.0.0/tcp/4001"]);
-    assert_eq!(args.site.capacity, Some(ByteLen(1_000_000_000_000)));
+    assert_eq!(args.site.offer.listen, ["/ip4/0.0.0.0/tcp/4001"]);
+    assert_eq!(args.site.offer.capacity, Some(ByteLen(1_000_000_000_000)));
 }
 
 #[test]

@@ -1,0 +1,159 @@
+//! `admin`: what the members decide by vote.
+
+use bithealth_http::api::{Change, ProposalInfo};
+
+use super::args::{AdminCommand, ProposeCommand};
+use super::exit::Exit;
+use super::failure::Failure;
+use super::show::{Show, count, counted, plain, print_line, span, table};
+use crate::client::Client;
+
+/// Digits of a proposal's id that people see; as many as they may leave out the rest.
+const ID_SHOWN_LEN: usize = 8;
+
+/// Runs `admin`.
+pub(crate) async fn run(client: &Client, command: AdminCommand, show: Show) -> Result<Exit, Failure> {
+    match command {
+        AdminCommand::Proposals => proposals(client, show).await,
+        AdminCommand::Propose(command) => {
+            let proposal = client.propose(&change(command)).await?;
+            tell(&proposal, show);
+            Ok(Exit::Done)
+        }
+        AdminCommand::Approve { proposal } => {
+            let id = find(&client.proposals().await?, &proposal)?;
+            tell(&client.approve(&id).await?, show);
+            Ok(Exit::Done)
+        }
+    }
+}
+
+fn change(command: ProposeCommand) -> Change {
+    match command {
+        ProposeCommand::Remove { organisation } => Change::Remove { member: organisation },
+        ProposeCommand::Labels { organisation, region, jurisdiction } => {
+            Change::Labels { member: organisation, region, jurisdiction }
+        }
+        ProposeCommand::Voting { organisation, votes } => Change::Voting { member: organisation, votes: votes.is_on() },
+        ProposeCommand::Defaults { survive } => Change::Defaults { survive },
+    }
+}
+
+/// The one proposal whose id begins like this.
+fn find(proposals: &[ProposalInfo], start: &str) -> Result<bithealth_types::Digest, Failure> {
+    let start = start.to_lowercase();
+    let fits: Vec<_> = proposals.iter().filter(|it| it.id.to_string().starts_with(&start)).collect();
+    match fits[..] {
+        [one] => Ok(one.id),
+        [] => Err(Failure::new(format_args!("no proposal's id begins with {start:?}"))
+            .next("`bithealth admin proposals` lists them")),
+        _ => Err(Failure::new(format_args!("{} begin with {start:?}", counted(fits.len() as u64, "id")))
+            .next("give more of its digits")),
+    }
+}
+
+fn tell(proposal: &ProposalInfo, show: Show) {
+    show.answer(proposal, |it| format!("{}: {}; {}", short(it), words(&it.change), standing(it)));
+    if let Some(next) = due(proposal) {
+        show.note(next);
+    }
+}
+
+/// What others have to do so that it passes.
+pub(crate) fn due(proposal: &ProposalInfo) -> Option<String> {
+    let missing = Some(proposal.missing()).filter(|missing| *missing > 0)?;
+    let others = counted(u64::from(missing), "organisation");
+    let verb = if missing == 1 { "approves" } else { "approve" };
+    Some(format!("it passes when {others} more {verb} it: `bithealth admin approve {}`", short(proposal)))
+}
+
+fn short(proposal: &ProposalInfo) -> String {
+    proposal.id.to_string()[..ID_SHOWN_LEN].to_owned()
+}
+
+fn words(change: &Change) -> String {
+    match change {
+        Change::Invite { name, region, jurisdiction, by, .. } => {
+            format!("{by} invites {name}, in {region} ({jurisdiction})")
+        }
+        Change::Remove { member } => format!("{member} is a member no more"),
+        Change::Labels { member, region, jurisdiction } => {
+            format!("nodes of {member} may stand in {region} ({jurisdiction})")
+        }
+        Change::Voting { member, votes: true } => format!("{member} votes"),
+        Change::Voting { member, votes: false } => format!("{member} votes no more"),
+        Change::Defaults { survive } => {
+            let regions = counted(survive.regions.into(), "region");
+            let nodes = counted(survive.nodes.into(), "node");
+            format!("records survive the loss of {regions} and {nodes} besides, unless their author says otherwise")
+        }
+    }
+}
+
+fn standing(proposal: &ProposalInfo) -> String {
+    match (proposal.passed, proposal.height) {
+        (true, Some(height)) => format!("passed with block {}", count(height.0)),
+        (true, None) => "passes with the next block".to_owned(),
+        (false, _) => format!("{} of {} are for it", proposal.approved_by.len(), proposal.needed),
+    }
+}
+
+async fn proposals(client: &Client, show: Show) -> Result<Exit, Failure> {
+    let proposals = client.proposals().await?;
+    if show.json {
+        proposals.iter().for_each(|it| show.event(it));
+    } else if proposals.is_empty() {
+        print_line("nothing was proposed");
+    } else {
+        let row = |it: &ProposalInfo| vec![short(it), words(&it.change), standing(it), it.approved_by.join(", ")];
+        let rows: Vec<_> = proposals.iter().map(row).collect();
+        print_line(table(&["PROPOSAL", "CHANGE", "STANDING", "FOR IT"], &rows).trim_end());
+    }
+    Ok(Exit::Done)
+}
+
+/// What `invite` says of how to go on.
+pub(crate) fn after_invite(proposal: &ProposalInfo, ttl_s: u64) -> String {
+    let good = format!("good for {}", span(ttl_s));
+    match due(proposal) {
+        None => format!("{good}; the other side runs `bithealth join INVITE`"),
+        Some(due) => format!("{good}; {}; then the other side runs `bithealth join INVITE`", plain(&due)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bithealth_types::{Digest, Height};
+
+    fn proposal(first: u8, approved: usize, passed: bool) -> ProposalInfo {
+        let mut id = [7; 32];
+        id[0] = first;
+        ProposalInfo {
+            id: Digest(id),
+            change: Change::Remove { member: "South Clinic".into() },
+            approved_by: vec!["North Clinic".into(); approved],
+            needed: 3,
+            passed,
+            height: passed.then_some(Height(1234)),
+        }
+    }
+
+    #[test]
+    fn a_proposal_is_found_by_the_first_digits_that_tell_it_from_others() {
+        let all = [proposal(1, 1, false), proposal(2, 1, false)];
+        assert_eq!(find(&all, "02").unwrap(), all[1].id);
+        assert_eq!(find(&all, "0207").unwrap(), all[1].id);
+        assert!(find(&all, "0").unwrap_err().what.contains("2 ids begin"));
+        assert!(find(&all, "03").unwrap_err().what.contains("no proposal"));
+    }
+
+    #[test]
+    fn what_is_due_is_said_until_it_passed() {
+        assert_eq!(standing(&proposal(1, 2, false)), "2 of 3 are for it");
+        let due_now = due(&proposal(1, 2, false)).unwrap();
+        assert_eq!(due_now, "it passes when 1 organisation more approves it: `bithealth admin approve 01070707`");
+        assert_eq!(due(&proposal(1, 3, true)), None);
+        assert_eq!(standing(&proposal(1, 3, true)), "passed with block 1,234");
+    }
+}

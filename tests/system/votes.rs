@@ -1,0 +1,149 @@
+//! What the members decide by vote: who comes, who goes, who votes, where nodes stand, what records survive.
+
+use std::path::Path;
+
+use bithealth_tests::{Answer, Clinic, Cluster, bytes_of, wait_until, write};
+use serde_json::Value;
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("the test's paths are text")
+}
+
+/// The proposal as a clinic sees it.
+fn proposal(clinic: &Clinic, id: &str) -> Result<Value, String> {
+    let all = clinic.done(&["admin", "proposals"]).lines;
+    all.iter().find(|it| it["id"] == id).cloned().ok_or_else(|| format!("{id} is not in {all:?}"))
+}
+
+fn id_of(proposed: &Answer) -> String {
+    proposed.value()["id"].as_str().expect("an id is a text").to_owned()
+}
+
+/// Approves by the first digits of the id, once the clinic has heard of it.
+fn approve(clinic: &Clinic, id: &str) -> Answer {
+    wait_until(&format!("{} hears of the proposal", clinic.name), || proposal(clinic, id));
+    clinic.done(&["admin", "approve", &id[..12]])
+}
+
+/// Proposed by the first of these, approved by the others, in a block that the first knows.
+fn decide(clinics: &[&Clinic], change: &[&str]) {
+    let (first, others) = clinics.split_first().expect("somebody proposes");
+    let id = id_of(&first.done(&[&["admin", "propose"], change].concat()));
+    others.iter().for_each(|clinic| drop(approve(clinic, &id)));
+    wait_until("it passed with a block", || match proposal(first, &id)? {
+        it if it["passed"] == true && it["height"].is_u64() => Ok(()),
+        it => Err(it.to_string()),
+    });
+}
+
+fn names(status: &Value) -> Vec<&str> {
+    status["members"].as_array().unwrap().iter().map(|member| member["name"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn a_clinic_joins_when_a_quorum_of_the_members_approved_it_and_not_before() {
+    let cluster = Cluster::start(&["north-1", "south-1", "east-1", "west-1"]);
+    let mut new = cluster.clinic("late-1");
+    let [north, south, east] = ["north-1", "south-1", "east-1"].map(|name| &cluster[name]);
+    let invite = north.done(&["invite", "late-1", "--region", "late", "--jurisdiction", "EU"]);
+    let text = invite.value()["text"].as_str().unwrap();
+    let id = invite.value()["proposal"]["id"].as_str().unwrap();
+
+    let refused = new.join(text);
+    assert_eq!(refused.exit, 1, "{refused:?}");
+    assert!(refused.error.contains("1 of 3"), "{refused:?}");
+    assert!(!new.home.join("keys.bin").exists());
+
+    approve(south, id);
+    let again = south.ask(&["admin", "approve", id]);
+    assert_eq!(again.exit, 1, "{again:?}");
+    wait_until("north counts two", || match proposal(north, id)? {
+        it if it["approved_by"].as_array().unwrap().len() == 2 && it["passed"] == false => Ok(()),
+        it => Err(it.to_string()),
+    });
+    let refused = new.join(text);
+    assert!(refused.exit == 1 && refused.error.contains("2 of 3"), "{refused:?}");
+
+    approve(east, id);
+    wait_until("the third approval is counted", || match proposal(north, id)? {
+        it if it["passed"] == true => Ok(()),
+        it => Err(it.to_string()),
+    });
+    let joined = new.join(text);
+    assert_eq!(joined.exit, 0, "{joined:?}");
+    assert_eq!(joined.value()["organisation"], "late-1", "the name is the one that was voted on");
+    new.start();
+    for clinic in cluster.clinics().iter().chain([&new]) {
+        clinic.wait_for("five decide", |status| status["finality"]["validators"] == 5);
+    }
+    new.stop();
+}
+
+#[test]
+fn who_is_voted_out_decides_nothing_and_holds_nothing_new_and_its_records_stay() {
+    let mut cluster = Cluster::start(&["north-1", "south-1", "east-1", "west-1"]);
+    let record = cluster.path("record");
+    write(&record, bytes_of(1, 100_000));
+    cluster["west-1"].done(&["put", text(&record), "--for", "north-1", "--survive", "0,1", "--wait", "final"]);
+    let [north, south, east] = ["north-1", "south-1", "east-1"].map(|name| &cluster[name]);
+
+    decide(&[north, south, east], &["voting", "west-1", "off"]);
+    north.wait_for("three decide", |status| status["finality"]["validators"] == 3);
+    assert_eq!(names(&north.status()).len(), 4, "west is a member as before");
+
+    decide(&[north, south], &["remove", "west-1"]);
+    north.wait_for("west is no member", |status| !names(status).contains(&"west-1"));
+    let status = north.status();
+    let node = status["nodes"].as_array().unwrap().iter().find(|node| node["name"] == "west-1").unwrap();
+    assert_eq!(node["retired"], true);
+    let unknown = north.ask(&["admin", "propose", "voting", "west-1", "on"]);
+    assert!(unknown.exit == 1 && unknown.error.contains("west-1"), "{unknown:?}");
+
+    // What it shared is read as before, also without it.
+    let listed = north.done(&["ls"]).lines;
+    cluster["west-1"].kill();
+    let output = cluster.path("back");
+    let north = &cluster["north-1"];
+    north.done(&["get", listed[0]["record"].as_str().unwrap(), "-o", text(&output)]);
+    assert_eq!(std::fs::read(&output).unwrap(), bytes_of(1, 100_000));
+}
+
+#[test]
+fn what_records_survive_is_decided_together_and_an_author_may_ask_for_more() {
+    let cluster = Cluster::start(&["north-1", "north-2", "north-3"]);
+    let [first, second, third] = ["north-1", "north-2", "north-3"].map(|name| &cluster[name]);
+    // One region: the loss of a region cannot be survived, that of a node can.
+    let record = |name: &str| {
+        let path = cluster.path(name);
+        write(&path, bytes_of(2, 5_000));
+        path
+    };
+    decide(&[first, second], &["defaults", "0,1"]);
+    third.wait_for("third knows of the block", |status| status["height"].as_u64() >= first.status()["height"].as_u64());
+    third.done(&["put", text(&record("plain")), "--wait", "replicated"]);
+    let more = record("more");
+    let more = third.ask(&["put", text(&more), "--survive", "1,0", "--wait", "replicated", "--timeout", "2s"]);
+    assert_ne!(more.exit, 0, "{more:?}");
+}
+
+#[test]
+fn a_clinic_that_comes_back_in_another_place_holds_for_others_once_the_members_approve_it() {
+    let mut cluster = Cluster::start(&["north-1", "south-1", "east-1"]);
+    let kit = cluster.path("kit");
+    cluster["east-1"].kit(&kit);
+    cluster["east-1"].kill();
+    let mut moved = Clinic::new(cluster.folder(), "moved-1", "elsewhere");
+    let output = cluster.path("restored");
+    assert_eq!(moved.restore(&kit, &output).exit, 0);
+    moved.start();
+    let warns = |status: &Value| status["warnings"].to_string().contains("admin propose labels");
+    moved.wait_for("the place is not approved", warns);
+    let [north, south] = ["north-1", "south-1"].map(|name| &cluster[name]);
+    decide(&[north, south], &["labels", "east-1", "--region", "elsewhere", "--jurisdiction", "EU"]);
+    moved.wait_for("the place is approved", |status| !warns(status));
+    let at = |status: &Value| {
+        let nodes = status["nodes"].as_array().unwrap();
+        nodes.iter().any(|node| node["region"] == "elsewhere" && node["in_block"] == true)
+    };
+    north.wait_for("the node counts there", at);
+}
