@@ -14,6 +14,7 @@ mod system {
     mod partition;
     mod patient;
     mod proofs;
+    mod recovery;
     mod refusal;
     mod twins;
     mod votes;

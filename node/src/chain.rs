@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bithealth_envelope::NodeKey;
 use bithealth_ledger::{
-    Accused, BlockError, EntryError, GenesisError, Log, State, entry_leaf, equivocation, signed_header,
+    Accused, BlockError, EntryError, GenesisError, Log, Opened, State, entry_leaf, equivocation, signed_header,
 };
 use bithealth_proto::v1::entry::Operation;
 use bithealth_proto::{DecodeError, decode, encode, v1};
@@ -312,8 +312,13 @@ impl Chain {
     ///
     /// # Errors
     /// [`WriteError`] if the disk fails to make it so.
-    pub fn propose(&self, producer: &ValidatorId, now_ms: u64) -> Result<v1::Proposed, WriteError> {
-        let (header, body) = self.state().next_block(producer, now_ms);
+    pub fn propose(
+        &self,
+        producer: &ValidatorId,
+        now_ms: u64,
+        opened: Option<&Opened>,
+    ) -> Result<v1::Proposed, WriteError> {
+        let (header, body) = self.state().next_block(producer, now_ms, opened);
         self.sync()?;
         Ok(v1::Proposed { header: encode(&header).into(), body: encode(&body).into() })
     }
@@ -403,6 +408,11 @@ impl Chain {
 
     fn write(&self) -> RwLockWriteGuard<'_, State> {
         self.state.write().expect("no holder panics")
+    }
+
+    /// Says that something besides the ledger changed, on which decisions depend.
+    pub fn touch(&self) {
+        self.notify();
     }
 
     fn notify(&self) {

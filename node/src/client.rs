@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use bithealth_http::api::{
     Change, CheckpointInfo, CheckpointOf, CosignedBy, EntryAt, ExportFilter, HeaderRange, InviteInfo, InviteOptions,
-    ListFilter, MemberInfo, OpenedAnswer, PeerInfo, ProofOf, ProposalInfo, PutEvent, PutOptions, RecordInfo,
-    RestoreEvent, Status, StopAnswer, VerifyEvent, VerifyOptions, WitnessInfo,
+    KeepOptions, ListFilter, MemberInfo, OpenedAnswer, PeerInfo, ProofOf, ProposalInfo, PutEvent, PutOptions,
+    RecordInfo, RecoveryInfo, RestoreEvent, Status, StopAnswer, VerifyEvent, VerifyOptions, WitnessInfo,
 };
 use bithealth_http::{ByteRange, ErrorBody, Frames, Query, RECORD_HEADER};
 use bithealth_types::{Digest, RecordId};
@@ -377,10 +377,39 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn cosigned(&self, by: &CosignedBy, note: Bytes) -> Result<WitnessInfo, ClientError> {
-        let path = format!("/v1/ledger/cosignatures{}", by.to_query());
-        let answer = self.send(Method::POST, &path, None, Full::new(note).boxed()).await?;
-        let bytes = gather(&path, answer).await?;
-        serde_json::from_slice(&bytes).map_err(|error| ClientError::Unreadable { path, error })
+        self.post(format!("/v1/ledger/cosignatures{}", by.to_query()), note).await
+    }
+
+    /// How a recovery stands.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn recovery(&self) -> Result<RecoveryInfo, ClientError> {
+        self.json(Method::GET, "/v1/recovery".to_owned()).await
+    }
+
+    /// The recovery with which these go on, as bytes of a `SignedRecovery`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn propose_recovery(&self, options: &KeepOptions) -> Result<Bytes, ClientError> {
+        self.whole(Method::POST, &format!("/v1/recovery/proposal{}", options.to_query())).await
+    }
+
+    /// Hands over a `RecoverySubmission`; how the recovery stands then.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn submit_recovery(&self, submission: Bytes) -> Result<RecoveryInfo, ClientError> {
+        self.post("/v1/recovery".to_owned(), submission).await
+    }
+
+    /// What witnesses are asked to cosign, as bytes of a `RecoveryExport`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn export_recovery(&self) -> Result<Bytes, ClientError> {
+        self.whole(Method::GET, "/v1/recovery/export").await
     }
 
     /// Who cosigned the node's history.
@@ -389,6 +418,12 @@ impl Client {
     /// [`ClientError`].
     pub async fn witnesses(&self) -> Result<Vec<WitnessInfo>, ClientError> {
         self.json(Method::GET, "/v1/ledger/witnesses".to_owned()).await
+    }
+
+    async fn post<T: DeserializeOwned>(&self, path: String, body: Bytes) -> Result<T, ClientError> {
+        let answer = self.send(Method::POST, &path, None, Full::new(body).boxed()).await?;
+        let bytes = gather(&path, answer).await?;
+        serde_json::from_slice(&bytes).map_err(|error| ClientError::Unreadable { path, error })
     }
 
     async fn lines<T>(&self, method: Method, path: String) -> Result<Lines<T>, ClientError> {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bithealth_consensus::{Due, Effect, Engine, Guilt, Halt, Input, Pace};
-use bithealth_ledger::double_vote;
+use bithealth_ledger::{Opened, ValidatorSet, double_vote, era_domain};
 use bithealth_net::Topic;
 use bithealth_proto::{decode, encode, v1};
 use bithealth_store::{OsDisk, Wal, WalError};
@@ -20,6 +20,7 @@ use tracing::{debug, error, info, warn};
 use crate::chain::{Received, Verdict};
 use crate::node::{Node, now_ms};
 use crate::reconcile;
+use crate::recovery::Turn;
 use crate::replicate::blocking;
 
 /// Messages that wait for the engine. 1,024 are a round of everybody in a large network; what does not fit is sent again.
@@ -85,9 +86,14 @@ pub async fn run(node: Arc<Node>, dir: PathBuf) {
     let inbox = node.finality.inbox.lock().expect("no holder panics").take();
     let mut inbox = inbox.expect("it is run once");
     loop {
+        let opened = rest(&node, &mut inbox).await;
         let (opening, dir) = (node.clone(), dir.clone());
-        match blocking(move || Driver::open(opening, &dir)).await {
-            Ok(driver) => driver.drive(&mut inbox).await,
+        match blocking(move || Driver::open(opening, &dir, opened)).await {
+            Ok(driver) => {
+                if driver.drive(&mut inbox).await == Ended::Turned {
+                    continue;
+                }
+            }
             Err(error) => {
                 error!(%error, "this node does not vote");
                 node.finality.note(|seen| seen.halted = Some(error.to_string()));
@@ -97,8 +103,37 @@ pub async fn run(node: Arc<Node>, dir: PathBuf) {
     }
 }
 
+/// Until this node may decide something; the recovery that opens the era it decides in, if that is not the tip's. What
+/// others say meanwhile is not heard: it is said again.
+async fn rest(node: &Arc<Node>, inbox: &mut mpsc::Receiver<v1::ConsensusMessage>) -> Option<Opened> {
+    let mut changes = node.chain.watch();
+    loop {
+        match node.recovery.turn(&node.chain) {
+            Turn::Goes => return None,
+            Turn::Opens(opened) => return Some(opened),
+            Turn::Rests(why) => node.finality.note(|seen| *seen = Seen { halted: Some(why), ..Seen::default() }),
+        }
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { std::future::pending().await },
+            Some(_) = inbox.recv() => {}
+        }
+    }
+}
+
+/// Why a driver ended.
+#[derive(Debug, PartialEq, Eq)]
+enum Ended {
+    /// The engine halted, or the node stops.
+    Halted,
+    /// It decides in another era now, or nothing.
+    Turned,
+}
+
 struct Driver {
     node: Arc<Node>,
+    era: u64,
+    /// What opens the era, until its first block is here.
+    opened: Option<Opened>,
     engine: Engine,
     wal: Wal,
     key: ValidatorId,
@@ -130,12 +165,15 @@ struct Driver {
 }
 
 impl Driver {
-    fn open(node: Arc<Node>, dir: &std::path::Path) -> anyhow::Result<Self> {
-        let (wal, found) = Wal::open(Arc::new(OsDisk), dir)?;
+    fn open(node: Arc<Node>, dir: &std::path::Path, opened: Option<Opened>) -> anyhow::Result<Self> {
+        let era = opened.as_ref().map_or_else(|| node.chain.state().era(), |opened| opened.era);
+        // What was signed in one era says nothing about another.
+        let dir = if era == 0 { dir.to_owned() } else { dir.join(format!("era-{era}")) };
+        let (wal, found) = Wal::open(Arc::new(OsDisk), &dir)?;
         let key = ValidatorId(node.keys.validator.id().0);
         let keys = node.keys.clone();
         let signer = Box::new(move |message: &[u8]| Some(keys.validator.sign(message)));
-        let network = node.chain.state().genesis_id();
+        let network = era_domain(&node.chain.state().genesis_id(), era);
         let engine = Engine::new(network, key, signer, found.safety.as_deref())?;
         let tip = node.chain.state().height();
         if let Some(at) = found.cut_at {
@@ -148,6 +186,8 @@ impl Driver {
         let replay = if logged.0 == tip.0 + 1 { found.frames } else { Vec::new() };
         Ok(Self {
             node,
+            era,
+            opened,
             engine,
             wal,
             key,
@@ -170,8 +210,8 @@ impl Driver {
         })
     }
 
-    /// Until the engine halts, or the node stops.
-    async fn drive(mut self, inbox: &mut mpsc::Receiver<v1::ConsensusMessage>) {
+    /// Until the engine halts, another era begins, or the node stops.
+    async fn drive(mut self, inbox: &mut mpsc::Receiver<v1::ConsensusMessage>) -> Ended {
         let mut changes = self.node.chain.watch();
         let resumes = !self.replay.is_empty(); // it may have voted: it goes on where it was
         let mut driver = blocking(move || {
@@ -185,25 +225,53 @@ impl Driver {
         loop {
             driver.publish().await;
             if driver.halted {
-                return;
+                return Ended::Halted;
+            }
+            if driver.has_turned() {
+                return Ended::Turned;
             }
             let mut inputs = Vec::new();
             tokio::select! {
                 message = inbox.recv() => match message {
                     Some(message) => inputs.push(Input::Message(message)),
-                    None => return,
+                    None => return Ended::Halted,
                 },
-                changed = changes.changed() => if changed.is_err() { return },
+                changed = changes.changed() => if changed.is_err() { return Ended::Halted },
                 () = driver.next_event() => inputs.push(Input::Tick),
             }
             while let Ok(message) = inbox.try_recv() {
                 inputs.push(Input::Message(message));
+            }
+            if driver.has_turned() {
+                return Ended::Turned; // before anything more is signed
             }
             driver = blocking(move || {
                 driver.turn(inputs);
                 driver
             })
             .await;
+        }
+    }
+
+    /// Whether this node decides something else by now.
+    fn has_turned(&self) -> bool {
+        match self.node.recovery.turn(&self.node.chain) {
+            Turn::Goes => self.node.chain.state().era() != self.era,
+            Turn::Opens(opened) => opened.era != self.era,
+            Turn::Rests(_) => true,
+        }
+    }
+
+    /// Whether the block that opens the era is still to come.
+    fn opening(&self) -> Option<&Opened> {
+        self.opened.as_ref().filter(|opened| self.node.chain.state().era() < opened.era)
+    }
+
+    /// Who decides the next height.
+    fn validators(&self) -> ValidatorSet {
+        match self.opening() {
+            Some(opened) => opened.validators.clone(),
+            None => self.node.chain.state().validators().clone(),
         }
     }
 
@@ -263,13 +331,10 @@ impl Driver {
         if self.engine.height() > self.tip || self.unkept.is_some() || self.node.chain.fork().is_some() {
             return;
         }
-        let (votes, open) = {
-            let state = self.node.chain.state();
-            (state.validators().position(&self.key).is_some(), state.is_open())
-        };
-        if !votes {
+        if self.validators().position(&self.key).is_none() {
             return;
         }
+        let open = self.opening().is_some() || self.node.chain.state().is_open();
         let config = &self.node.config;
         let pace = Pace { interval_ms: config.block_interval_ms, heartbeat_ms: config.heartbeat_ms };
         match pace.due(self.now(), self.since, self.tip, open, self.ahead) {
@@ -288,7 +353,7 @@ impl Driver {
             }
             self.logged = height;
         }
-        let validators = self.node.chain.state().validators().clone();
+        let validators = self.validators();
         let frames = std::mem::take(&mut self.replay);
         self.input(Input::Start { height, validators, frames });
     }
@@ -313,7 +378,7 @@ impl Driver {
                 self.safety = safety.or(self.safety.take());
             }
             Effect::Send(message) => self.out.push(message),
-            Effect::Build { height, round } => match self.node.chain.propose(&self.key, now_ms()) {
+            Effect::Build { height, round } => match self.node.chain.propose(&self.key, now_ms(), self.opening()) {
                 Ok(content) => inputs.push_back(Input::Built { height, round, content }),
                 Err(error) => warn!(%error, "nothing can be proposed"),
             },
@@ -366,7 +431,7 @@ impl Driver {
 
     fn accuse(&mut self, guilt: &Guilt) {
         let network = self.node.chain.state().genesis_id();
-        match double_vote(&network, 0, &guilt.first, &guilt.second) {
+        match double_vote(&network, self.era, &guilt.first, &guilt.second) {
             Ok(evidence) => reconcile::accuse(&self.node, evidence),
             Err(error) => error!(%error, "what the engine found is no evidence"),
         }

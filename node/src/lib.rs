@@ -22,6 +22,7 @@ pub mod open;
 pub mod peers;
 pub mod prove;
 mod reconcile;
+pub mod recovery;
 pub mod replay;
 pub mod replicate;
 pub mod restore;

@@ -19,6 +19,7 @@ use crate::gather::Gather;
 use crate::keys::NodeKeys;
 use crate::links::Links;
 use crate::peers::Followers;
+use crate::recovery::Recovery;
 use crate::replicate::Replication;
 use crate::restore::RestoreProgress;
 use crate::room::{Place, Room};
@@ -36,6 +37,8 @@ pub struct Node {
     pub certificate: v1::NodeCertificate,
     /// How its organisation came in, if this node brings the word.
     pub admission: Option<v1::Admission>,
+    /// The recovery that was announced.
+    pub recovery: Recovery,
     /// The disk.
     pub store: Arc<Store>,
     /// Sealed content on the disk.

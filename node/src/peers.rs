@@ -18,6 +18,7 @@ use crate::chain::{ChainError, Received};
 use crate::hold;
 use crate::node::Node;
 use crate::reconcile;
+use crate::recovery::{self, TOLD_MAX};
 use crate::replicate::blocking;
 use crate::vault::node_id;
 
@@ -75,6 +76,11 @@ impl Followers {
     /// Since when a peer is connected and admitted, milliseconds since 1970.
     pub fn since_ms(&self, peer: &NodeId) -> Option<u64> {
         self.since_ms.lock().expect("no holder panics").get(peer).copied()
+    }
+
+    /// Has all peers told what is new here.
+    pub fn wake_all(&self) {
+        self.wakers.lock().expect("no holder panics").values().for_each(|waker| waker.notify_one());
     }
 
     fn wake(&self, peer: &NodeId) {
@@ -317,6 +323,10 @@ async fn sync_once(node: &Arc<Node>, stream: &mut Stream) -> anyhow::Result<bool
     let sync_answer::Answer::Frontier(theirs) = ask(stream, Request::Frontier(ours)).await? else {
         anyhow::bail!("the peer answered something that was not asked");
     };
+    for signed in theirs.recoveries.into_iter().take(TOLD_MAX) {
+        let worker = node.clone();
+        blocking(move || recovery::hear(&worker, &signed)).await;
+    }
     let mut progress = false;
     for log in theirs.logs {
         let mut from = have.get(&log.author).copied().unwrap_or(0);
@@ -410,10 +420,13 @@ async fn answer_sync(node: Arc<Node>, from: NodeId, mut stream: Stream) {
     }
 }
 
-fn sync_answer(node: &Node, request: Request) -> Result<sync_answer::Answer, ChainError> {
+fn sync_answer(node: &Arc<Node>, request: Request) -> Result<sync_answer::Answer, ChainError> {
     use sync_answer::Answer;
     Ok(match request {
-        Request::Frontier(_) => Answer::Frontier(frontier(node)),
+        Request::Frontier(theirs) => {
+            theirs.recoveries.iter().take(TOLD_MAX).for_each(|signed| recovery::hear(node, signed));
+            Answer::Frontier(frontier(node))
+        }
         Request::Entries(wanted) => {
             let author = NodeId::try_from(wanted.author.as_ref()).unwrap_or(NodeId([0; 32]));
             let max = wanted.max.min(ENTRIES_BATCH_MAX);
@@ -428,12 +441,13 @@ fn sync_answer(node: &Node, request: Request) -> Result<sync_answer::Answer, Cha
 }
 
 fn frontier(node: &Node) -> v1::SyncFrontier {
+    let recoveries = node.recovery.told(); // before the state: whoever takes one holds both, in this order
     let state = node.chain.state();
     let log = |it: &bithealth_ledger::Node| {
         let len = state.log(&it.id).map_or(0, |log| log.len);
         v1::LogLen { author: Bytes::copy_from_slice(it.id.as_bytes()), len }
     };
-    v1::SyncFrontier { logs: state.nodes().map(log).collect(), height: state.height().0 }
+    v1::SyncFrontier { logs: state.nodes().map(log).collect(), height: state.height().0, recoveries }
 }
 
 /// Stays connected to every node of the ledger, for as long as the node runs.

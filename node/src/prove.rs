@@ -60,7 +60,7 @@ pub fn prove(node: &Node, what: &ProofOf) -> Result<Bytes, ErrorBody> {
             head = Some(signed);
             return false;
         }
-        if signed.next_validators.is_some() {
+        if signed.next_validators.is_some() || signed.recovery.is_some() {
             changes.push(signed);
         }
         true

@@ -19,6 +19,7 @@ use crate::keys::Unlocking;
 use crate::links::Links;
 use crate::node::Node;
 use crate::open::{self, SealedCatalogs};
+use crate::recovery::Recovery;
 use crate::replicate::{self, Replication, blocking};
 use crate::restore::{self, RestoreProgress};
 use crate::room::Room;
@@ -155,7 +156,10 @@ async fn start(home: &Home, unlocking: &Unlocking) -> Result<(Arc<Node>, bitheal
     let certificate = home.certificate()?;
     let cosigned = store.clone();
     let witnesses = blocking(move || Witnesses::open(&cosigned)).await;
+    let (kept, opening) = (store.clone(), chain.clone());
+    let recovery = blocking(move || Recovery::open(&kept, &opening.state())).await;
     let node = Arc::new(Node {
+        recovery,
         witnesses,
         admission: home.admission()?,
         links: Links::new(net.clone()),

@@ -6,14 +6,14 @@ use std::time::Duration;
 use bithealth_grant::{OrganisationSealing, Readers, Sealing};
 use bithealth_http::api::{
     AccusedInfo, Change, CheckpointInfo, CheckpointOf, CosignedBy, EntryAt, ExportFilter, FinalityInfo, HeaderRange,
-    Held, InviteInfo, InviteOptions, KeptPacks, ListFilter, MemberInfo, NodeInfo, Offence, OpenedAnswer, PeerInfo,
-    ProofOf, ProposalInfo, PutEvent, PutOptions, RecordInfo, RecordState, RestoreEvent, RestorePhase, Status,
-    StoredBytes, VerifyEvent, VerifyOptions, WitnessInfo,
+    Held, InviteInfo, InviteOptions, KeepOptions, KeptPacks, ListFilter, MemberInfo, NodeInfo, Offence, OpenedAnswer,
+    PeerInfo, ProofOf, ProposalInfo, PutEvent, PutOptions, RecordInfo, RecordState, RecoveryInfo, RestoreEvent,
+    RestorePhase, Status, StoredBytes, VerifyEvent, VerifyOptions, WitnessInfo,
 };
 use bithealth_http::{ByteRange, ByteStream, ErrorBody, ErrorCode, EventStream, ExportAnswer, GetAnswer, Service};
 use bithealth_ledger::{Accused, State};
-use bithealth_proto::encode;
 use bithealth_proto::v1::{self, entry::Operation, evidence::Evidence};
+use bithealth_proto::{decode, encode};
 use bithealth_types::{ByteLen, Digest, Height, MemberId, NodeId, RecordId};
 use bytes::Bytes;
 use futures::StreamExt;
@@ -25,7 +25,7 @@ use crate::open::{ReadRecordError, Reading};
 use crate::replicate::{Progress, blocking};
 use crate::restore::{self, Phase};
 use crate::shelf::{Filter, Found, Salt, Source, record_id};
-use crate::{export, fetch, import, prove, setup, verify, votes, witnesses};
+use crate::{export, fetch, import, prove, recovery, setup, verify, votes, witnesses};
 
 /// Rows of a list waiting for a slow caller.
 const ROWS_MAX: usize = 256;
@@ -154,6 +154,23 @@ impl Service for Local {
 
     async fn witnesses(&self) -> Result<Vec<WitnessInfo>, ErrorBody> {
         Ok(self.node.witnesses.all())
+    }
+
+    async fn recovery(&self) -> Result<RecoveryInfo, ErrorBody> {
+        self.on_node(|node| Ok(recovery::info(node))).await
+    }
+
+    async fn propose_recovery(&self, options: KeepOptions) -> Result<Bytes, ErrorBody> {
+        recovery::propose(&self.node, &options.keep).map(|signed| encode(&signed).into())
+    }
+
+    async fn submit_recovery(&self, submission: Bytes) -> Result<RecoveryInfo, ErrorBody> {
+        let submission = decode(&submission).map_err(|error| ErrorBody::new(ErrorCode::BadRequest, error))?;
+        self.on_node(move |node| recovery::submit(node, &submission)).await
+    }
+
+    async fn export_recovery(&self) -> Result<Bytes, ErrorBody> {
+        self.on_node(|node| recovery::export(node).map(|export| encode(&export).into())).await
     }
 
     async fn open_foreign(&self) -> Result<OpenedAnswer, ErrorBody> {
@@ -366,6 +383,7 @@ fn status(node: &Arc<Node>) -> Status {
         head_age_s,
         finality: finality(node),
         witnesses: node.witnesses.all(),
+        recovery: recovery::info(node),
         proposals: votes::waiting(node),
         members: members(node),
         warnings: warnings(node, &nodes),

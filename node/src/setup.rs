@@ -106,18 +106,28 @@ pub enum SetupError {
     Write(#[from] bithealth_store::WriteError),
 }
 
+/// What a founder decides for good.
+pub struct Charter<'a> {
+    /// The network's name.
+    pub network: &'a str,
+    /// The founder's own name.
+    pub organisation: &'a str,
+    /// Who may open a new era, if anybody may; sound by [`ledger::RecoveryPolicy::from_message`].
+    pub recovery: Option<v1::RecoveryPolicy>,
+}
+
 /// Founds a network with this organisation as its first member.
 ///
 /// # Errors
 /// [`SetupError`] if the data directory cannot be used.
 pub fn init(
     home: &Home,
-    network: &str,
-    organisation: &str,
+    charter: Charter<'_>,
     site: &Site,
     unlocking: &Unlocking,
     config: &Config,
 ) -> Result<Founded, SetupError> {
+    let Charter { network, organisation, recovery } = charter;
     home.check_free()?;
     let keys = NodeKeys::new(OrganisationSecret::random());
     let certificate = certify(&keys, site);
@@ -129,7 +139,7 @@ pub fn init(
         salt: Bytes::copy_from_slice(&salt),
         founder: Some(member_record(&keys, organisation)),
         founder_node: Some(certificate.clone()),
-        recovery: None,
+        recovery,
     };
     let founding =
         Founding { genesis: &genesis, certificate: &certificate, admission: None, keys: &keys, unlocking, config };

@@ -67,7 +67,7 @@ macro_rules! limited {
 }
 
 limited! {
-    Genesis 4 << 10;
+    Genesis 8 << 10;
     MemberRecord 2 << 10;
     NodeCertificate 1 << 10;
     Admission 4 << 10;
@@ -85,8 +85,11 @@ limited! {
     Body 512 << 10;
     Certificate 32 << 10;
     Block 1 << 20;
-    SignedHeader 66 << 10;
-    Fork 133 << 10;
+    SignedHeader 106 << 10;
+    Fork 213 << 10;
+    SignedRecovery 40 << 10;
+    RecoverySubmission 128 << 10;
+    RecoveryExport 128 << 10;
     EvidenceSet 4 << 20;
     Proof 1 << 20;
     Opening 1 << 10;

@@ -75,7 +75,31 @@ fn genesis() -> v1::Genesis {
             threshold: 2,
             keys: vec![key(33), key(34), key(35)],
             delay_ms: 259_200_000,
+            witnesses: vec![],
+            cosignatures: 0,
         }),
+    }
+}
+
+fn defaults() -> v1::Proposal {
+    let defaults = v1::Defaults { survive_regions: 1, survive_nodes: 0 };
+    v1::Proposal { time_ms: 1_800_000_000_007, change: Some(v1::proposal::Change::Defaults(defaults)) }
+}
+
+fn recovery() -> v1::SignedRecovery {
+    let recovery = v1::Recovery {
+        genesis: key(7),
+        era: 2,
+        height: 70,
+        previous: key(62),
+        time_ms: 1_800_000_000_008,
+        validators: Some(validators()),
+    };
+    v1::SignedRecovery {
+        recovery: Some(recovery),
+        earlier: vec![key(63)],
+        holders: vec![v1::HolderSignature { holder: 0, signature: signature(64) }],
+        cosignatures: vec![v1::RecoveryCosignature { witness: 1, time_s: 1_800_000_009, signature: signature(65) }],
     }
 }
 
@@ -150,7 +174,7 @@ fn validators() -> v1::ValidatorSet {
 }
 
 fn proposed() -> v1::Proposed {
-    let body = v1::Body { frontier: vec![frontier(4)], next_validators: None };
+    let body = v1::Body { frontier: vec![frontier(4)], next_validators: None, recovery: None };
     v1::Proposed { header: encode(&header()).into(), body: encode(&body).into() }
 }
 
@@ -226,6 +250,7 @@ fn proofs() -> Vec<Vector> {
         header: Some(header()),
         certificate: Some(certificate()),
         next_validators,
+        recovery: None,
     };
     let opening = v1::Opening { salt: key(47), file: key(48) };
     let proof = v1::Proof {
@@ -242,6 +267,7 @@ fn proofs() -> Vec<Vector> {
     vec![
         whole("signed_header", &signed(None)),
         whole("signed_header_of_a_change", &signed(Some(validators()))),
+        whole("signed_header_of_an_era", &v1::SignedHeader { recovery: Some(recovery()), ..signed(None) }),
         whole("opening", &opening),
         whole("proof", &proof),
     ]
@@ -262,7 +288,11 @@ fn accepted() -> Vec<Vector> {
     let block = v1::Block {
         header: Some(header()),
         certificate: Some(certificate()),
-        body: Some(v1::Body { frontier: vec![frontier(4), frontier(29)], next_validators: Some(validators()) }),
+        body: Some(v1::Body {
+            frontier: vec![frontier(4), frontier(29)],
+            next_validators: Some(validators()),
+            recovery: None,
+        }),
     };
     let heartbeat = v1::Block { body: Some(v1::Body::default()), ..block.clone() };
     let notarise = Operation::Notarise(v1::Notarise { commitment: key(46) });
@@ -289,6 +319,9 @@ fn accepted() -> Vec<Vector> {
         whole("block", &block),
         whole("block_of_a_heartbeat", &heartbeat),
         whole("entry_notarise", &entry(notarise)),
+        whole("entry_propose_defaults", &entry(Operation::Propose(defaults()))),
+        whole("entry_approve", &entry(Operation::Approve(v1::Approval { proposal: key(61) }))),
+        whole("signed_recovery", &recovery()),
         whole("folder_head_first", &head),
     ]
     .into_iter()
@@ -316,8 +349,8 @@ fn refused() -> Vec<(&'static str, Vector)> {
     let message = encode(&said(Message::Vote(vote())));
     let frame = encode(&framed(Frame::Timeout(v1::WalTimeout { kind: 1, round: 1 })));
     let safety = encode(&v1::Safety { height: 42, round: 0, step: 3, value: Bytes::new() });
-    let body = encode(&v1::Body { frontier: vec![frontier(4)], next_validators: None });
-    let next = encode(&v1::Body { frontier: vec![], next_validators: Some(validators()) });
+    let body = encode(&v1::Body { frontier: vec![frontier(4)], next_validators: None, recovery: None });
+    let next = encode(&v1::Body { frontier: vec![], next_validators: Some(validators()), recovery: None });
     let header_of = |tail: &[u8]| [encode(&header()).as_slice(), tail].concat();
     vec![
         ("NotCanonical", raw::<v1::Entry>("entry_unknown_field", with_tail(&[0xF8, 0x01, 0x01]))),

@@ -90,7 +90,13 @@ impl Clinic {
 
     /// Founds a network.
     pub fn init(&self) {
-        self.done(&self.with_site(&["init", "--network", "test", "--name", &self.name], &self.listen()));
+        self.init_with(&[]);
+    }
+
+    /// The same with more said.
+    pub fn init_with(&self, args: &[&str]) {
+        let init = [&["init", "--network", "test", "--name", &self.name], args].concat();
+        self.done(&self.with_site(&init, &self.listen()));
     }
 
     /// Joins with an invite.

@@ -26,7 +26,12 @@ impl Cluster {
 
     /// The same, with something changed in each clinic before its node starts.
     pub fn start_with(names: &[&str], change: impl Fn(&mut Clinic)) -> Self {
-        Self::start_on(None, names, change)
+        Self::start_on(None, names, Clinic::init, change)
+    }
+
+    /// The same, founded by `init`.
+    pub fn start_founded(names: &[&str], init: impl Fn(&Clinic)) -> Self {
+        Self::start_on(None, names, init, |_| {})
     }
 
     /// The same, on a network that can be taken apart.
@@ -34,10 +39,15 @@ impl Cluster {
     /// # Panics
     /// Where network namespaces cannot be made: that takes root.
     pub fn start_wired(names: &[&str]) -> Self {
-        Self::start_on(Some(Network::new()), names, |_| {})
+        Self::start_on(Some(Network::new()), names, Clinic::init, |_| {})
     }
 
-    fn start_on(network: Option<Network>, names: &[&str], change: impl Fn(&mut Clinic)) -> Self {
+    fn start_on(
+        network: Option<Network>,
+        names: &[&str],
+        init: impl Fn(&Clinic),
+        change: impl Fn(&mut Clinic),
+    ) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the test");
         let mut cluster = Self { clinics: Vec::new(), network, folder };
         // The founder invites everybody while it is alone: it is the quorum.
@@ -48,7 +58,7 @@ impl Cluster {
                 clinic = clinic.wired(network.wire());
             }
             match index.checked_sub(1).map(|index| &invites[index]) {
-                None => clinic.init(),
+                None => init(&clinic),
                 Some(invite) => {
                     let joined = clinic.join(invite);
                     assert_eq!(joined.exit, 0, "{name} does not join: {joined:?}");

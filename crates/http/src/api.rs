@@ -5,6 +5,7 @@ mod network;
 mod progress;
 mod put;
 mod record;
+mod recovery;
 mod votes;
 
 pub use ledger::{
@@ -17,4 +18,5 @@ pub use network::{
 pub use progress::{RestoreEvent, RestorePhase, VerifyEvent, VerifyOptions};
 pub use put::{PutEvent, PutOptions, SurviveWanted, Wait};
 pub use record::{ExportFilter, LIST_LIMIT_MAX, ListFilter, RecordInfo, RecordState};
+pub use recovery::{KeepOptions, RECOVERY_LEN_MAX, RecoveryInfo, RecoveryStanding};
 pub use votes::{Change, ProposalInfo};

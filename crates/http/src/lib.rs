@@ -14,6 +14,10 @@
 //! | `POST /v1/verify` | [`Service::verify`]: JSON lines of [`api::VerifyEvent`] |
 //! | `GET /v1/restore` | [`Service::restore`]: JSON lines of [`api::RestoreEvent`] |
 //! | `POST /v1/invites` | [`Service::invite`] |
+//! | `GET /v1/recovery` | [`Service::recovery`] |
+//! | `POST /v1/recovery` | [`Service::submit_recovery`] |
+//! | `POST /v1/recovery/proposal` | [`Service::propose_recovery`] |
+//! | `GET /v1/recovery/export` | [`Service::export_recovery`] |
 //! | `POST /v1/proposals` | [`Service::propose`] |
 //! | `GET /v1/proposals` | [`Service::proposals`] |
 //! | `POST /v1/proposals/{id}/approvals` | [`Service::approve`] |

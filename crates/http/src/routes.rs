@@ -13,8 +13,8 @@ use futures::{StreamExt, TryStreamExt};
 
 use crate::api::{
     COSIGNED_LEN_MAX, Change, CheckpointInfo, CheckpointOf, CosignedBy, EntryAt, ExportFilter, HeaderRange,
-    InviteOptions, ListFilter, MemberInfo, OpenedAnswer, PeerInfo, ProofOf, ProposalInfo, PutOptions, RecordInfo,
-    Status, StopAnswer, VerifyOptions, WitnessInfo,
+    InviteOptions, KeepOptions, ListFilter, MemberInfo, OpenedAnswer, PeerInfo, ProofOf, ProposalInfo, PutOptions,
+    RECOVERY_LEN_MAX, RecordInfo, RecoveryInfo, Status, StopAnswer, VerifyOptions, WitnessInfo,
 };
 use crate::body::{lines, streamed};
 use crate::error::{ErrorBody, ErrorCode};
@@ -50,6 +50,9 @@ pub(crate) fn shared<S: Service>(service: Arc<S>) -> Router {
         .route("/v1/ledger/checkpoint", get(checkpoint::<S>))
         .route("/v1/ledger/cosignatures", post(cosigned::<S>))
         .route("/v1/ledger/witnesses", get(witnesses::<S>))
+        .route("/v1/recovery", get(recovery::<S>).post(submit_recovery::<S>))
+        .route("/v1/recovery/proposal", post(propose_recovery::<S>))
+        .route("/v1/recovery/export", get(export_recovery::<S>))
         .route("/v1/foreign-packs/open", post(open_foreign::<S>))
         .route("/v1/stop", post(stop::<S>))
         .fallback(no_route)
@@ -286,6 +289,33 @@ async fn cosigned<S: Service>(
 
 async fn witnesses<S: Service>(State(service): State<Arc<S>>) -> Result<Json<Vec<WitnessInfo>>, ErrorBody> {
     service.witnesses().await.map(Json)
+}
+
+async fn recovery<S: Service>(State(service): State<Arc<S>>) -> Result<Json<RecoveryInfo>, ErrorBody> {
+    service.recovery().await.map(Json)
+}
+
+async fn propose_recovery<S: Service>(
+    State(service): State<Arc<S>>,
+    Params(options): Params<KeepOptions>,
+) -> Result<Response, ErrorBody> {
+    service.propose_recovery(options).await.map(IntoResponse::into_response)
+}
+
+async fn submit_recovery<S: Service>(
+    State(service): State<Arc<S>>,
+    request: Request,
+) -> Result<Json<RecoveryInfo>, ErrorBody> {
+    let refused = |error| {
+        let message = format!("no recovery of at most {RECOVERY_LEN_MAX} bytes came: {error}");
+        ErrorBody::new(ErrorCode::BadRequest, message)
+    };
+    let bytes = axum::body::to_bytes(request.into_body(), RECOVERY_LEN_MAX).await.map_err(refused)?;
+    service.submit_recovery(bytes).await.map(Json)
+}
+
+async fn export_recovery<S: Service>(State(service): State<Arc<S>>) -> Result<Response, ErrorBody> {
+    service.export_recovery().await.map(IntoResponse::into_response)
 }
 
 async fn open_foreign<S: Service>(State(service): State<Arc<S>>) -> Result<Json<OpenedAnswer>, ErrorBody> {

@@ -9,8 +9,8 @@ use futures::stream::BoxStream;
 
 use crate::api::{
     Change, CheckpointInfo, CheckpointOf, CosignedBy, EntryAt, ExportFilter, HeaderRange, InviteInfo, InviteOptions,
-    ListFilter, MemberInfo, OpenedAnswer, PeerInfo, ProofOf, ProposalInfo, PutEvent, PutOptions, RecordInfo,
-    RestoreEvent, Status, VerifyEvent, VerifyOptions, WitnessInfo,
+    KeepOptions, ListFilter, MemberInfo, OpenedAnswer, PeerInfo, ProofOf, ProposalInfo, PutEvent, PutOptions,
+    RecordInfo, RecoveryInfo, RestoreEvent, Status, VerifyEvent, VerifyOptions, WitnessInfo,
 };
 use crate::error::ErrorBody;
 use crate::range::ByteRange;
@@ -120,6 +120,18 @@ pub trait Service: Send + Sync + 'static {
 
     /// Who cosigned, and what last.
     fn witnesses(&self) -> impl Future<Output = Result<Vec<WitnessInfo>, ErrorBody>> + Send;
+
+    /// How a recovery stands.
+    fn recovery(&self) -> impl Future<Output = Result<RecoveryInfo, ErrorBody>> + Send;
+
+    /// The recovery with which these go on, for the holders to sign: a canonical `SignedRecovery`.
+    fn propose_recovery(&self, options: KeepOptions) -> impl Future<Output = Result<Bytes, ErrorBody>> + Send;
+
+    /// Takes a canonical `RecoverySubmission`.
+    fn submit_recovery(&self, submission: Bytes) -> impl Future<Output = Result<RecoveryInfo, ErrorBody>> + Send;
+
+    /// What witnesses are asked to cosign: a canonical `RecoveryExport`.
+    fn export_recovery(&self) -> impl Future<Output = Result<Bytes, ErrorBody>> + Send;
 
     /// Fetches a pack that was not sealed for us, with all its shards, and tries to open it; refused, or the promise of
     /// the network is broken.

@@ -85,7 +85,7 @@ impl Chain {
         let votes: Vec<_> = (101..=100 + deciding).map(vote).collect();
         let certificate = certificate(&self.previous, 0, &now, &votes);
         let next_validators = (now != then).then(|| then.to_message());
-        v1::SignedHeader { header: Some(header), certificate: Some(certificate), next_validators }
+        v1::SignedHeader { header: Some(header), certificate: Some(certificate), next_validators, recovery: None }
     }
 }
 

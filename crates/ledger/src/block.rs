@@ -7,7 +7,8 @@ use bithealth_types::{Digest, GenesisId, Height, NodeId, ValidatorId};
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
-use crate::certificate::{CertificateError, verify_certificate};
+use crate::certificate::{CertificateError, era_domain, verify_certificate};
+use crate::recovery::{Opened, RecoveryError, check_members, goes_on_from};
 use crate::state::{Source, State, lens};
 use crate::validators::ValidatorSet;
 
@@ -22,10 +23,17 @@ pub fn digest_of_bytes(bytes: &[u8]) -> Digest {
 /// A block that [`State::check_block`] or [`State::check_proposal`] found valid.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CheckedBlock {
-    header: v1::Header,
-    digest: Digest,
-    frontier: Vec<v1::Frontier>,
-    next: ValidatorSet,
+    pub(crate) header: v1::Header,
+    pub(crate) digest: Digest,
+    pub(crate) frontier: Vec<v1::Frontier>,
+    pub(crate) next: ValidatorSet,
+    pub(crate) opened: Option<Opened>,
+}
+
+/// Who decides a block, and in which era.
+struct Deciding<'a> {
+    era: u64,
+    validators: &'a ValidatorSet,
 }
 
 impl CheckedBlock {
@@ -127,11 +135,16 @@ pub enum BlockError {
         got_ms: u32,
     },
     /// It is of another era.
-    #[error("a header of era {got}, this is era 0")]
+    #[error("a header of era {got}, this is era {want}")]
     Era {
         /// Its era.
         got: u64,
+        /// The era here.
+        want: u64,
     },
+    /// The recovery that opens its era does not count.
+    #[error(transparent)]
+    Recovery(#[from] RecoveryError),
     /// Its producer is no validator of this height.
     #[error("its producer {producer} is no validator of this height")]
     Producer {
@@ -208,12 +221,14 @@ pub enum BlockError {
 }
 
 impl State {
-    /// What comes next after the tip: a header and what it commits to, covering all that is open here.
-    pub fn next_block(&self, producer: &ValidatorId, now_ms: u64) -> (v1::Header, v1::Body) {
+    /// What comes next after the tip: a header and what it commits to, covering all that is open here; the first of an era
+    /// where a recovery opens one.
+    pub fn next_block(&self, producer: &ValidatorId, now_ms: u64, opened: Option<&Opened>) -> (v1::Header, v1::Body) {
+        let deciding = self.deciding(opened);
         let frontier = self.open_frontier();
         let height = Height(self.height().0 + 1);
         let lens = self.lens_after(&frontier.iter().filter_map(lens).collect());
-        let (state_root, next) = self.after(height, &lens);
+        let (state_root, next) = self.after(height, &lens, opened);
         let bytes = |digest: &Digest| Bytes::copy_from_slice(digest.as_bytes());
         let header = v1::Header {
             genesis: Bytes::copy_from_slice(self.genesis_id().as_bytes()),
@@ -224,14 +239,14 @@ impl State {
             frontier_root: bytes(&self.frontier_root_after(&frontier)),
             state_root: bytes(&state_root),
             history_root: bytes(&self.history_root()),
-            validators: bytes(&self.validators().digest()),
+            validators: bytes(&deciding.validators.digest()),
             next_validators: bytes(&next.digest()),
             recovery: bytes(&self.recovery_digest()),
-            era: 0,
+            era: deciding.era,
             producer: Bytes::copy_from_slice(producer.as_bytes()),
         };
-        let changed = next != *self.validators();
-        (header, v1::Body { frontier, next_validators: changed.then(|| next.to_message()) })
+        let next_validators = (next != *deciding.validators).then(|| next.to_message());
+        (header, v1::Body { frontier, next_validators, recovery: opened.map(|opened| opened.signed.clone()) })
     }
 
     /// Whether a block follows the tip, covers only entries that are here, and is final.
@@ -255,12 +270,14 @@ impl State {
         let header = block.header.as_ref().ok_or(BlockError::Absent { what: "header" })?;
         let certificate = block.certificate.as_ref().ok_or(BlockError::Absent { what: "certificate" })?;
         let body = block.body.as_ref().ok_or(BlockError::Absent { what: "body" })?;
-        let header_digest = self.follows(header)?;
+        let opened = self.opened_by(header, body)?;
+        let deciding = self.deciding(opened.as_ref());
+        let header_digest = self.follows(header, &deciding)?;
         if source == Source::Anybody {
-            let height = Height(header.height);
-            verify_certificate(certificate, &self.genesis_id(), height, &header_digest, self.validators())?;
+            let (height, domain) = (Height(header.height), era_domain(&self.genesis_id(), deciding.era));
+            verify_certificate(certificate, &domain, height, &header_digest, deciding.validators)?;
         }
-        self.check_body(header, header_digest, body)
+        self.check_body(header, header_digest, body, opened)
     }
 
     /// Whether a block that is only proposed may be decided: all but its certificate.
@@ -268,8 +285,49 @@ impl State {
     /// # Errors
     /// As [`State::check_block`].
     pub fn check_proposal(&self, header: &v1::Header, body: &v1::Body) -> Result<CheckedBlock, BlockError> {
-        let header_digest = self.follows(header)?;
-        self.check_body(header, header_digest, body)
+        let opened = self.opened_by(header, body)?;
+        let header_digest = self.follows(header, &self.deciding(opened.as_ref()))?;
+        self.check_body(header, header_digest, body, opened)
+    }
+
+    /// Whether a recovery may open the next era here: enough holders signed it, the witnesses saw the delay pass, it goes
+    /// on from the tip, and with members.
+    ///
+    /// # Errors
+    /// [`RecoveryError`]. [`RecoveryError::OtherTip`] where a block of the old era voids it.
+    pub fn check_opening(&self, signed: &v1::SignedRecovery) -> Result<Opened, RecoveryError> {
+        let opened = self.check_announced(signed)?;
+        self.eras().check_opening(signed)?;
+        Ok(opened)
+    }
+
+    /// As [`State::check_opening`], but for the witnesses.
+    ///
+    /// # Errors
+    /// [`RecoveryError`].
+    pub fn check_announced(&self, signed: &v1::SignedRecovery) -> Result<Opened, RecoveryError> {
+        let validators = self.eras().check_announced(signed)?;
+        let recovery = signed.recovery.as_ref().ok_or(RecoveryError::Absent { what: "message" })?;
+        if !goes_on_from(recovery, self.height(), &self.tip_digest()) {
+            return Err(RecoveryError::OtherTip { got: recovery.height, have: self.height().0 });
+        }
+        check_members(&validators, |member| self.member(member).is_some())?;
+        Ok(Opened { signed: signed.clone(), era: recovery.era, validators })
+    }
+
+    /// The recovery that a block carries, if its header follows the tip at all.
+    fn opened_by(&self, header: &v1::Header, body: &v1::Body) -> Result<Option<Opened>, BlockError> {
+        match &body.recovery {
+            Some(signed) if header.height == self.height().0 + 1 => Ok(Some(self.check_opening(signed)?)),
+            _ => Ok(None),
+        }
+    }
+
+    fn deciding<'a>(&'a self, opened: Option<&'a Opened>) -> Deciding<'a> {
+        match opened {
+            Some(Opened { era, validators, .. }) => Deciding { era: *era, validators },
+            None => Deciding { era: self.era(), validators: self.validators() },
+        }
     }
 
     /// Whether a validator whose clock says `now_ms` may vote for this header's time. A time that does not move on is
@@ -292,7 +350,7 @@ impl State {
     pub fn apply_block(&mut self, checked: CheckedBlock) -> Height {
         let height = checked.height();
         assert_eq!(height.0, self.height().0 + 1, "a block is applied to the state it was checked against");
-        self.cover(checked.header, checked.digest, &checked.frontier, checked.next);
+        self.cover(checked);
         height
     }
 
@@ -308,12 +366,19 @@ impl State {
         if got == *have {
             return Ok(());
         }
-        verify_certificate(certificate, &self.genesis_id(), height, &got, self.validators_at(height))?;
+        // An era that was opened elsewhere, while the old one went on here, is a fork too.
+        let recovery = block.body.as_ref().and_then(|body| body.recovery.as_ref());
+        let opened = recovery.filter(|_| header.era == self.era() + 1).map(|signed| self.eras().check_opening(signed));
+        let opened = opened.transpose()?;
+        let validators = opened.as_ref().or_else(|| self.validators_in(header.era, height));
+        let validators = validators.ok_or(BlockError::Era { got: header.era, want: self.era_at(height) })?;
+        let domain = era_domain(&self.genesis_id(), header.era);
+        verify_certificate(certificate, &domain, height, &got, validators)?;
         Err(BlockError::Forked { height: height.0, have: *have, got })
     }
 
     /// Whether a header is the next one after the tip, as far as can be said without its body.
-    fn follows(&self, header: &v1::Header) -> Result<Digest, BlockError> {
+    fn follows(&self, header: &v1::Header, deciding: &Deciding<'_>) -> Result<Digest, BlockError> {
         let genesis = GenesisId(fixed("the header's network", &header.genesis)?);
         if genesis != self.genesis_id() {
             return Err(BlockError::OtherNetwork { got: genesis, want: self.genesis_id() });
@@ -335,15 +400,15 @@ impl State {
         if header.uncertainty_ms != TIME_UNCERTAINTY_MS {
             return Err(BlockError::Uncertainty { got_ms: header.uncertainty_ms });
         }
-        if header.era != 0 {
-            return Err(BlockError::Era { got: header.era });
+        if header.era != deciding.era {
+            return Err(BlockError::Era { got: header.era, want: deciding.era });
         }
         let producer = ValidatorId(fixed("the header's producer", &header.producer)?);
-        if self.validators().position(&producer).is_none() {
+        if deciding.validators.position(&producer).is_none() {
             return Err(BlockError::Producer { producer });
         }
         commits("history", &header.history_root, self.history_root())?;
-        commits("validators", &header.validators, self.validators().digest())?;
+        commits("validators", &header.validators, deciding.validators.digest())?;
         commits("recovery policy", &header.recovery, self.recovery_digest())?;
         Ok(digest(header))
     }
@@ -353,17 +418,19 @@ impl State {
         header: &v1::Header,
         header_digest: Digest,
         body: &v1::Body,
+        opened: Option<Opened>,
     ) -> Result<CheckedBlock, BlockError> {
         let lens = self.lens_after(&self.check_frontier(&body.frontier)?);
         commits("frontier", &header.frontier_root, self.frontier_root_after(&body.frontier))?;
-        let (state_root, next) = self.after(Height(header.height), &lens);
+        let (state_root, next) = self.after(Height(header.height), &lens, opened.as_ref());
         commits("state", &header.state_root, state_root)?;
         commits("next validators", &header.next_validators, next.digest())?;
-        let want = (next != *self.validators()).then(|| next.to_message());
+        let want = (next != *self.deciding(opened.as_ref()).validators).then(|| next.to_message());
         if body.next_validators != want {
             return Err(BlockError::NextValidators { height: header.height });
         }
-        Ok(CheckedBlock { header: header.clone(), digest: header_digest, frontier: body.frontier.clone(), next })
+        let (header, frontier) = (header.clone(), body.frontier.clone());
+        Ok(CheckedBlock { header, digest: header_digest, frontier, next, opened })
     }
 
     fn check_frontier(&self, frontier: &[v1::Frontier]) -> Result<BTreeMap<NodeId, u64>, BlockError> {

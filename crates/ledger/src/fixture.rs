@@ -10,8 +10,8 @@ use bytes::Bytes;
 use ed25519_dalek::{Signer as _, SigningKey};
 
 use crate::{
-    Applied, EntryError, RECIPIENT_LEN, State, ValidatorSet, admission, certificate, entry_digest, invite,
-    member_record, node_certificate, retire_node, sign, vote_message,
+    Applied, EntryError, NoteAlgorithm, RECIPIENT_LEN, State, ValidatorSet, VerifierKey, admission, certificate,
+    entry_digest, era_domain, invite, member_record, node_certificate, retire_node, sign, vote_message,
 };
 
 /// When everything happens.
@@ -82,8 +82,34 @@ pub(crate) fn genesis() -> v1::Genesis {
         salt: bytes([9; 32]),
         founder: Some(record(1, "one")),
         founder_node: Some(node_certificate_of(1)),
-        recovery: None,
+        recovery: Some(policy()),
     }
+}
+
+/// Two of three holders and one of two witnesses, with an hour in between.
+pub(crate) fn policy() -> v1::RecoveryPolicy {
+    let mut keys: Vec<Bytes> = [240, 241, 242].map(|seed| bytes(public(seed))).into();
+    keys.sort();
+    let mut witnesses: Vec<String> = [245, 246].map(|seed| witness(seed).to_string()).into();
+    witnesses.sort();
+    v1::RecoveryPolicy { threshold: 2, keys, delay_ms: 3_600_000, witnesses, cosignatures: 1 }
+}
+
+pub(crate) fn witness(seed: u8) -> VerifierKey {
+    VerifierKey::new(&format!("witness-{seed}"), NoteAlgorithm::CosignatureV1, public(seed)).unwrap()
+}
+
+/// A network of organisations 1 to `count`, each with a node, all in block 1; and their authors, the first at 0.
+pub(crate) fn network(count: u8) -> (State, Vec<Author>) {
+    let mut state = state();
+    let mut authors: Vec<Author> = (1..=count).map(Author::of).collect();
+    for org in 2..=count {
+        authors[0].take(&mut state, admit(1, 200 + org, org, &format!("clinic {org}")));
+        authors[0].take(&mut state, add_node(org));
+    }
+    authors[0].take(&mut state, commit(1));
+    finalise(&mut state);
+    (state, authors)
 }
 
 pub(crate) fn state() -> State {
@@ -233,14 +259,15 @@ pub(crate) fn three() -> (State, Author) {
 /// The next block, certified by all who decide it; `None` where there is nothing to cover.
 pub(crate) fn next_block(state: &State, now_ms: u64) -> Option<v1::Block> {
     let producer = state.validators().get(0)?.key;
-    let (header, body) = state.next_block(&producer, now_ms);
+    let (header, body) = state.next_block(&producer, now_ms, None);
     state.is_open().then(|| certified(state.validators(), header, body))
 }
 
 /// Certified by all of these, who are organisations 1 to 99.
 pub(crate) fn certified(validators: &ValidatorSet, header: v1::Header, body: v1::Body) -> v1::Block {
     let digest = bithealth_proto::digest(&header);
-    let message = vote_message(&genesis().id(), Height(header.height), 0, v1::VoteKind::Precommit, Some(&digest));
+    let domain = era_domain(&genesis().id(), header.era);
+    let message = vote_message(&domain, Height(header.height), 0, v1::VoteKind::Precommit, Some(&digest));
     let seeds = (1..100).map(validator_of).map(|seed| (ValidatorId(public(seed)), seed));
     let votes: Vec<_> = seeds
         .filter(|(key, _)| validators.position(key).is_some())

@@ -27,6 +27,7 @@ mod member;
 mod note;
 mod pack;
 mod proof;
+mod recovery;
 mod registry;
 mod state;
 mod validators;
@@ -53,6 +54,10 @@ pub use note::{
 };
 pub use pack::{KEEP_IN_MAX, Pack, PackError, WRAP_LEN_MAX, WRAPS_MAX};
 pub use proof::{NotProven, Parts, Proven, build_proof, check_proof, commitment};
+pub use recovery::{
+    HOLDERS_MAX, NotPolicy, Opened, RECOVERY_WITNESSES_MAX, RecoveryError, RecoveryPolicy, merge, note_text,
+    recovery_origin,
+};
 pub use registry::{Member, Node, Proposal};
 pub use state::{GenesisError, State};
 pub use validators::{NotValidators, VALIDATORS_MAX, Validator, ValidatorSet, faulty, quorum};

@@ -19,6 +19,7 @@ use bithealth_types::{Digest, GenesisId, Height, ValidatorId};
 
 use crate::block::TIME_UNCERTAINTY_MS;
 use crate::certificate::CertificateError;
+use crate::recovery::RecoveryError;
 use crate::state::GenesisError;
 use crate::validators::{NotValidators, ValidatorSet};
 use skip::commits;
@@ -100,11 +101,16 @@ pub enum LightError {
         got_ms: u32,
     },
     /// It is of another era.
-    #[error("a header of era {got}, this is era 0")]
+    #[error("a header of era {got}, era {want} is due")]
     Era {
         /// Its era.
         got: u64,
+        /// The era due.
+        want: u64,
     },
+    /// The recovery that opens its era does not count.
+    #[error(transparent)]
+    Recovery(#[from] RecoveryError),
     /// It commits to something else than what follows from the genesis and the headers before.
     #[error("the header's {what} is {got}, here it is {want}")]
     Commits {
@@ -166,7 +172,8 @@ pub enum LightError {
 /// What of a block tells the history.
 pub fn signed_header(block: &v1::Block) -> v1::SignedHeader {
     let next_validators = block.body.as_ref().and_then(|body| body.next_validators.clone());
-    v1::SignedHeader { header: block.header.clone(), certificate: block.certificate.clone(), next_validators }
+    let recovery = block.body.as_ref().and_then(|body| body.recovery.clone());
+    v1::SignedHeader { header: block.header.clone(), certificate: block.certificate.clone(), next_validators, recovery }
 }
 
 impl Light {

@@ -29,6 +29,7 @@ mod witness;
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use head::{head_checkpoint, log_key, origin};
 pub use key::{NoteAlgorithm, VerifierKey, VerifierKeyError};
+pub(crate) use sign::cosignature_message;
 pub use sign::{cosign, sign_note, verify_cosignature, verify_note};
 pub use submission::{SUBMISSION_LEN_MAX, SUBMISSION_PROOF_MAX, Submission, SubmissionError};
 pub use witness::{Watched, WitnessError};

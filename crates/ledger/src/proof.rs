@@ -209,7 +209,7 @@ fn check_head(genesis: &v1::Genesis, proof: &v1::Proof) -> Result<Head, NotProve
     let mut skip = Skip::new(genesis)?;
     for (index, change) in proof.changes.iter().enumerate() {
         skip.to(change).map_err(|source| NotProven::Change { index, source })?;
-        if change.next_validators.is_none() {
+        if change.next_validators.is_none() && change.recovery.is_none() {
             return Err(NotProven::Unchanged { height: skip.height().0 });
         }
     }

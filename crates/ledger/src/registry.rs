@@ -18,6 +18,7 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
 use crate::evidence::Accused;
+use crate::recovery::Opened;
 use crate::validators::{VALIDATORS_MAX, Validator, ValidatorSet};
 
 /// An organisation of the consortium.
@@ -107,6 +108,22 @@ struct Accusation {
     claims: Claims,
 }
 
+/// Who goes on after a recovery.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Recovered {
+    /// The first height of the era.
+    height: Height,
+    time_ms: u64,
+    validators: BTreeMap<MemberId, ValidatorId>,
+}
+
+impl Recovered {
+    pub(crate) fn of(height: Height, opened: &Opened) -> Self {
+        let time_ms = opened.signed.recovery.as_ref().map_or(0, |recovery| recovery.time_ms);
+        Self { height, time_ms, validators: opened.validators.iter().map(|it| (it.member, it.key)).collect() }
+    }
+}
+
 /// Region and jurisdiction.
 type Place = (String, String);
 
@@ -118,6 +135,7 @@ pub(crate) struct Registry {
     retirements: BTreeMap<NodeId, Vec<Retirement>>,
     accusations: BTreeMap<Accused, Accusation>,
     votes: BTreeMap<Digest, votes::Voted>,
+    recoveries: Vec<Recovered>,
 }
 
 /// Members and nodes that follow from a set of claims.
@@ -139,6 +157,8 @@ pub(crate) struct View {
     pub(crate) nodes: BTreeMap<NodeId, Vec<Node>>,
     /// Since when there is evidence against somebody.
     pub(crate) accused: BTreeMap<Accused, Option<Height>>,
+    /// The last recovery.
+    recovered: Option<Recovered>,
 }
 
 /// Which claims a view takes.
@@ -278,11 +298,21 @@ impl Registry {
         all.for_each(|claims| claims.cover(height, frontier));
     }
 
+    /// An era begins.
+    pub(crate) fn recover(&mut self, recovered: Recovered) {
+        self.recoveries.push(recovered);
+    }
+
     pub(crate) fn view(&self, covered: &Covered<'_>) -> View {
+        self.view_with(covered, None)
+    }
+
+    /// The same, once this recovery opens an era.
+    pub(crate) fn view_with(&self, covered: &Covered<'_>, recovered: Option<&Recovered>) -> View {
         let mut view = View::default();
         let accused = |(accused, item): (&Accused, &Accusation)| Some((*accused, item.claims.rank(covered)?.0));
         view.accused = self.accusations.iter().filter_map(accused).collect();
-        self.view_members(covered, &mut view);
+        self.view_members(covered, recovered, &mut view);
         for (id, certificates) in &self.certificates {
             let versions = versions(certificates, self.retirements.get(id), covered, &view);
             if !versions.is_empty() {
@@ -293,11 +323,18 @@ impl Registry {
     }
 
     /// Proposals pass and admissions take effect block by block, in this order.
-    fn view_members(&self, covered: &Covered<'_>, view: &mut View) {
+    fn view_members(&self, covered: &Covered<'_>, recovered: Option<&Recovered>, view: &mut View) {
+        let mut recoveries = self.recoveries.iter().chain(recovered).peekable();
+        let heights = self.recoveries.iter().chain(recovered).map(|it| it.height.0);
+        let heights: BTreeSet<u64> = self.heights(covered).into_iter().chain(heights).collect();
         let ranked = self.admissions.iter().filter_map(|item| Some((order(&item.claims.rank(covered)?), item)));
         let mut admissions: Vec<((u64, Claim), &Admission)> = ranked.collect();
         admissions.sort_by_key(|(rank, item)| (*rank, item.member.record));
-        for at in self.heights(covered) {
+        for at in heights {
+            // Who decides from here on is out of the hands of those who are gone.
+            if let Some(recovered) = recoveries.next_if(|it| it.height.0 == at) {
+                view.recover(recovered);
+            }
             self.count(covered, at, view);
             let since = (at != u64::MAX).then_some(Height(at));
             // Also those that came before their invite passed.
@@ -375,12 +412,27 @@ impl View {
         }
         let mut claims: Vec<&Node> = latest.into_values().collect();
         claims.sort_by_key(|node| (node.since.map_or(u64::MAX, |since| since.0), node.member));
+        let voting = |node: &Node| Some(Validator { member: node.member, key: self.key_of(node)? });
+        let mut validators: Vec<Validator> = claims.into_iter().filter_map(voting).collect();
         let mut keys = BTreeSet::new();
-        claims.retain(|node| keys.insert(node.validator));
-        claims.retain(|node| node.validator.is_some_and(|key| !self.accused.contains_key(&Accused::Validator(key))));
-        claims.truncate(VALIDATORS_MAX);
-        let validator = |node: &&Node| Some(Validator { member: node.member, key: node.validator? });
-        ValidatorSet::new(claims.iter().filter_map(validator).collect()).ok()
+        validators.retain(|it| keys.insert(it.key));
+        validators.retain(|it| !self.accused.contains_key(&Accused::Validator(it.key)));
+        validators.truncate(VALIDATORS_MAX);
+        ValidatorSet::new(validators).ok()
+    }
+
+    /// What the member of this node votes with: the key of its latest certificate, or of the recovery that is newer.
+    fn key_of(&self, node: &Node) -> Option<ValidatorId> {
+        let recovered = self.recovered.as_ref().filter(|it| node.time_ms <= it.time_ms);
+        recovered.and_then(|it| it.validators.get(&node.member)).copied().or(node.validator)
+    }
+
+    /// Those of the recovery vote, and nobody else.
+    fn recover(&mut self, recovered: &Recovered) {
+        for (id, member) in &mut self.members {
+            member.votes = recovered.validators.contains_key(id);
+        }
+        self.recovered = Some(recovered.clone());
     }
 }
 

@@ -7,15 +7,18 @@ use std::collections::BTreeMap;
 use bithealth_merkle::{Frontier, leaf_hash, map_root};
 use bithealth_proto::v1::{self, entry::Operation};
 use bithealth_proto::{decode, encode};
-use bithealth_types::{Digest, GenesisId, Height, MemberId, NodeId, PackId, Sequence};
+use bithealth_types::{Digest, GenesisId, Height, MemberId, NodeId, PackId, Sequence, ValidatorId};
+use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
+use crate::block::CheckedBlock;
 use crate::entry::{Applied, Checked, EntryError, entry_digest, message};
 use crate::evidence::Accused;
 use crate::log::{At, Entries, Log, entry_leaf, frontier, frontier_value};
 use crate::member::{MembershipError, NAME_LEN_MAX, fixed, signed_by, text, verify_member, verify_node};
 use crate::pack::{Pack, Packs};
-use crate::registry::{Claim, Covered, Member, Node, Proposal, Registry, View, encode_view};
+use crate::recovery::{Eras, NotPolicy, Opened, RecoveryPolicy, goes_on_from};
+use crate::registry::{Claim, Covered, Member, Node, Proposal, Recovered, Registry, View, encode_view};
 use crate::validators::ValidatorSet;
 
 /// Why a genesis is not one.
@@ -25,6 +28,9 @@ pub enum GenesisError {
     /// A field of the genesis itself, or its founder's record or certificate, is not valid.
     #[error(transparent)]
     Membership(#[from] MembershipError),
+    /// Its recovery policy is none.
+    #[error(transparent)]
+    Recovery(#[from] NotPolicy),
     /// The first node does not vote: nobody could finalise anything.
     #[error("the certificate of the first node names no key to vote with")]
     NoValidator,
@@ -64,6 +70,9 @@ pub struct State {
     frontier: BTreeMap<Vec<u8>, Digest>,
     /// All headers.
     history: Frontier,
+    eras: Eras,
+    /// What ended with a height: the era before, and who would have decided that height in it.
+    ended: BTreeMap<Height, (u64, ValidatorSet)>,
 }
 
 impl State {
@@ -82,6 +91,7 @@ impl State {
         if member != founder {
             return Err(GenesisError::OtherMember { got: member, want: founder });
         }
+        let eras = Eras::new(&genesis)?;
         let registry = Registry::founded(record, certificate, node);
         let view = registry.view(&Covered::OrNot);
         let validators = registry.view(&Covered::By(Height(0), &BTreeMap::new())).validators();
@@ -98,6 +108,8 @@ impl State {
             validators: BTreeMap::from([(Height(1), validators)]),
             frontier: BTreeMap::new(),
             history: Frontier::default(),
+            eras,
+            ended: BTreeMap::new(),
         })
     }
 
@@ -209,6 +221,51 @@ impl State {
     pub fn validators_at(&self, height: Height) -> &ValidatorSet {
         let (_, set) = self.validators.range(..=height.max(Height(1))).next_back().expect("height 1 has validators");
         set
+    }
+
+    /// Recoveries so far: in the era of the tip.
+    pub fn era(&self) -> u64 {
+        self.eras.era()
+    }
+
+    /// The era of this height, as far as is known now.
+    pub fn era_at(&self, height: Height) -> u64 {
+        self.ended.range(..=height).next_back().map_or(0, |(_, (era, _))| era + 1)
+    }
+
+    /// Who may open a new era, if anybody may.
+    pub fn recovery_policy(&self) -> Option<&RecoveryPolicy> {
+        self.eras.policy()
+    }
+
+    /// The recovery with which these go on from the tip, for the holders to sign.
+    pub fn propose_recovery(&self, validators: &ValidatorSet, time_ms: u64) -> v1::SignedRecovery {
+        let recovery = v1::Recovery {
+            genesis: Bytes::copy_from_slice(self.id.as_bytes()),
+            era: self.era() + 1,
+            height: self.height().0,
+            previous: Bytes::copy_from_slice(self.tip_digest().as_bytes()),
+            time_ms,
+            validators: Some(validators.to_message()),
+        };
+        let earlier = self.eras.earlier().to_vec();
+        v1::SignedRecovery { recovery: Some(recovery), earlier, ..Default::default() }
+    }
+
+    /// Whether this opens the next era, and goes on from the tip.
+    pub fn is_next(&self, recovery: &v1::Recovery) -> bool {
+        recovery.era == self.era() + 1 && goes_on_from(recovery, self.height(), &self.tip_digest())
+    }
+
+    /// The key a member votes with by all that is known here, whether a block covers it or not.
+    pub fn voting_key(&self, member: &MemberId) -> Option<ValidatorId> {
+        self.view.validators()?.of(member).map(|validator| validator.key)
+    }
+
+    /// Who decided this height in this era, or would have; `None` where that is not known.
+    pub(crate) fn validators_in(&self, era: u64, height: Height) -> Option<&ValidatorSet> {
+        let ended = self.ended.get(&height).filter(|(before, _)| *before == era).map(|(_, set)| set);
+        ended.or_else(|| Some(self.validators_at(height)).filter(|_| era == self.era_at(height)))
     }
 
     /// The root that an author's log has with these leaves behind what is final of it.
@@ -405,14 +462,36 @@ impl State {
     }
 
     /// What follows from a block at this height with these lengths of all logs: the state root and who decides next.
-    pub(crate) fn after(&self, height: Height, lens: &BTreeMap<NodeId, u64>) -> (Digest, ValidatorSet) {
-        let view = self.registry.view(&Covered::By(height, lens));
+    pub(crate) fn after(
+        &self,
+        height: Height,
+        lens: &BTreeMap<NodeId, u64>,
+        opened: Option<&Opened>,
+    ) -> (Digest, ValidatorSet) {
+        let recovered = opened.map(|opened| Recovered::of(height, opened));
+        let view = self.registry.view_with(&Covered::By(height, lens), recovered.as_ref());
         // Nobody left to vote would end the history: then the last ones go on.
-        (view.root(), view.validators().unwrap_or_else(|| self.validators().clone()))
+        let last = || opened.map_or(self.validators(), |opened| &opened.validators).clone();
+        (view.root(), view.validators().unwrap_or_else(last))
     }
 
-    pub(crate) fn cover(&mut self, header: v1::Header, digest: Digest, grown: &[v1::Frontier], next: ValidatorSet) {
+    fn open_era(&mut self, height: Height, opened: Opened) {
+        self.registry.recover(Recovered::of(height, &opened));
+        self.ended.insert(height, (self.era(), self.validators().clone()));
+        self.eras.push(&opened.signed.recovery.unwrap_or_default());
+        self.validators.insert(height, opened.validators);
+    }
+
+    pub(crate) fn eras(&self) -> &Eras {
+        &self.eras
+    }
+
+    pub(crate) fn cover(&mut self, checked: CheckedBlock) {
+        let CheckedBlock { header, digest, frontier: grown, next, opened } = checked;
         let height = Height(header.height);
+        if let Some(opened) = opened {
+            self.open_era(height, opened);
+        }
         let lens: BTreeMap<NodeId, u64> = grown.iter().filter_map(lens).collect();
         let all = self.lens_after(&lens);
         self.history.push(leaf_hash(&encode(&header)));

@@ -15,4 +15,4 @@ pub use network::Network;
 pub use random::Random;
 pub use time::Queue;
 pub use validators::founding::Founding;
-pub use validators::{Clock, World, WorldConfig};
+pub use validators::{Clock, RECOVERY_DELAY_MS, World, WorldConfig};

@@ -6,14 +6,16 @@ mod node;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bithealth_consensus::Guilt;
-use bithealth_ledger::ValidatorSet;
+use bithealth_ledger::{State, ValidatorSet};
 use bithealth_proto::v1;
 use bithealth_types::{Digest, Time, ValidatorId};
 
 use crate::network::Network;
 use crate::random::Random;
 use crate::time::Queue;
-use founding::Founding;
+use founding::{FOUNDED_MS, Founding};
+
+pub use founding::RECOVERY_DELAY_MS;
 use node::{Node, Out};
 
 /// How a node's clock on the wall goes, apart from the time that passes.
@@ -55,6 +57,8 @@ pub(crate) enum Sent {
     Entry(v1::SignedEntry),
     /// What the sender has: entries of each log, and blocks.
     Frontier(BTreeMap<Vec<u8>, u64>, u64),
+    /// A recovery that was announced.
+    Recovery(v1::SignedRecovery),
     /// What the other lacked.
     Rest(Vec<v1::SignedEntry>, Vec<v1::Block>),
 }
@@ -129,6 +133,42 @@ impl World {
         let mut out = Out::default();
         self.nodes[node].restart(&self.founding, now, &mut out);
         self.perform(node, out);
+    }
+
+    /// The holder of the recovery key announces at this node that these organisations go on from its tip, and the witness
+    /// cosigns it for the first time.
+    ///
+    /// # Panics
+    /// If the node is down.
+    pub fn announce(&mut self, node: usize, orgs: &[usize]) -> v1::SignedRecovery {
+        let time_ms = FOUNDED_MS + self.queue.now().0;
+        let state = self.nodes[node].state().expect("the node runs");
+        let mut signed = founding::recovery(state, orgs, time_ms);
+        founding::cosign_recovery(state, &mut signed, time_ms / 1000);
+        self.tell(node, signed.clone());
+        signed
+    }
+
+    /// The witness cosigns it once more, and a node is told.
+    ///
+    /// # Panics
+    /// If the node is down.
+    pub fn cosign(&mut self, node: usize, mut signed: v1::SignedRecovery) {
+        let time_ms = FOUNDED_MS + self.queue.now().0;
+        let state = self.nodes[node].state().expect("the node runs");
+        founding::cosign_recovery(state, &mut signed, time_ms / 1000);
+        self.tell(node, signed);
+    }
+
+    fn tell(&mut self, node: usize, signed: v1::SignedRecovery) {
+        let mut out = Out::default();
+        self.nodes[node].take_recovery(self.queue.now(), signed, &mut out);
+        self.perform(node, out);
+    }
+
+    /// The era of each node's tip.
+    pub fn eras(&self) -> Vec<u64> {
+        self.nodes.iter().map(|node| node.state().map_or(0, State::era)).collect()
     }
 
     /// Whether a node runs.

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::env;
 
 use bithealth_ledger::{faulty, guilty};
-use bithealth_sim::{Clock, World, WorldConfig};
+use bithealth_sim::{Clock, RECOVERY_DELAY_MS, World, WorldConfig};
 
 fn number(name: &str, default: u64) -> u64 {
     env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
@@ -89,6 +89,68 @@ fn as_many_doubled_keys_as_may_lie_fork_nothing() {
         assert_eq!(world.forks(), [], "seed {seed}");
         let honest: Vec<_> = (twins..count).map(|organisation| world.validator(organisation)).collect();
         assert!(!honest.iter().any(|key| world.guilty().contains(key)), "seed {seed}: an honest validator is accused");
+    }
+}
+
+#[test]
+fn after_a_majority_is_gone_for_good_those_who_are_left_go_on_and_nothing_final_is_lost() {
+    for (seed, count) in seeds(20) {
+        let mut config = WorldConfig::new(count, 0);
+        (config.network.loss_per_mille, config.network.delay_max_ms) = (30, 150);
+        let mut world = World::new(seed, config);
+        world.run(10_000);
+        // Too few are left, who learn what one of them has.
+        let left: Vec<usize> = (count - count / 3 - 1..count).collect();
+        (0..left[0]).for_each(|node| world.crash(node));
+        world.run(10_000);
+        let before = world.heights()[left[0]..].to_vec();
+        assert!(before.iter().all(|height| *height == before[0]), "seed {seed}: {before:?}");
+        let by = left[world.random().below(left.len() as u64) as usize];
+        let signed = world.announce(by, &left);
+        // One of them restarts meanwhile; whatever it signed before, it signs nothing of the old era now.
+        world.run(20_000);
+        let restarts = left[world.random().below(left.len() as u64) as usize];
+        world.crash(restarts);
+        world.run(20_000);
+        world.restart(restarts);
+        world.run(RECOVERY_DELAY_MS - 40_000);
+        assert_eq!(world.heights()[left[0]..], before, "seed {seed}: nothing is decided before the delay passed");
+        world.cosign(by, signed);
+        world.run(30_000);
+        world.stop_writing();
+        world.run(60_000);
+        assert_eq!(world.forks(), [], "seed {seed}");
+        let of_left = |all: Vec<u64>| all[left[0]..].to_vec();
+        assert_eq!(of_left(world.eras()), vec![1; left.len()], "seed {seed}");
+        assert_eq!(of_left(world.open()), vec![0; left.len()], "seed {seed}: entries wait in the new era");
+        // The lost come back after all: they follow, and change nothing.
+        (0..left[0]).for_each(|node| world.restart(node));
+        world.run(30_000);
+        assert_eq!((world.forks(), world.eras()), (vec![], vec![1; count]), "seed {seed}");
+        assert!(world.guilty().is_empty(), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_recovery_of_a_few_who_were_only_cut_off_is_void() {
+    for (seed, count) in seeds(20) {
+        let mut world = World::new(seed, WorldConfig::new(count, 0));
+        world.run(10_000);
+        let few = faulty(count);
+        world.network.sides = (0..count).map(|node| u32::from(node < few)).collect();
+        world.run(5_000);
+        let cut_off: Vec<usize> = (0..few).collect();
+        let signed = world.announce(0, &cut_off);
+        let healed = 5_000 + world.random().below(RECOVERY_DELAY_MS - 10_000);
+        world.run(healed);
+        assert!(world.heights()[count - 1] > world.heights()[0], "seed {seed}: the others went on");
+        world.network.sides = vec![0; count];
+        world.run(RECOVERY_DELAY_MS + 5_000);
+        world.cosign(0, signed);
+        world.stop_writing();
+        world.run(60_000);
+        assert_eq!((world.forks(), world.eras()), (vec![], vec![0; count]), "seed {seed}");
+        assert_eq!(world.open(), vec![0; count], "seed {seed}: entries wait");
     }
 }
 

@@ -5,6 +5,7 @@ use bithealth_http::api::{Change, ProposalInfo};
 use super::args::{AdminCommand, ProposeCommand};
 use super::exit::Exit;
 use super::failure::Failure;
+use super::recover;
 use super::show::{Show, count, counted, plain, print_line, span, table};
 use crate::client::Client;
 
@@ -20,6 +21,8 @@ pub(crate) async fn run(client: &Client, command: AdminCommand, show: Show) -> R
             tell(&proposal, show);
             Ok(Exit::Done)
         }
+        AdminCommand::RecoveryKey { output } => recover::make_key(&output, show),
+        AdminCommand::Recover(command) => recover::run(client, command, show).await,
         AdminCommand::Approve { proposal } => {
             let id = find(&client.proposals().await?, &proposal)?;
             tell(&client.approve(&id).await?, show);

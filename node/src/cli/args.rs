@@ -13,8 +13,9 @@ use bithealth_types::{ByteLen, RecordId};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::exit::EXIT_HELP;
-pub use admin::{AdminCommand, ProposeCommand, Switch};
-use parse::{parse_duration, parse_jurisdiction, parse_len, parse_listen};
+pub use admin::{AdminCommand, ProposeCommand, RecoverCommand, Switch};
+pub(crate) use parse::parse_duration;
+use parse::{parse_jurisdiction, parse_len, parse_listen};
 
 /// Health records that outlive any machine, clinic or region, and that only those who were given them can read.
 #[derive(Debug, Parser)]
@@ -122,6 +123,10 @@ pub struct InitArgs {
     /// Your organisation's name
     #[arg(long, value_name = "NAME")]
     pub name: String,
+    /// Who may go on when most clinics are gone for good: a TOML file with threshold, holders, delay, witnesses and
+    /// cosignatures. It cannot be changed later [default: nobody]
+    #[arg(long, value_name = "FILE")]
+    pub recovery: Option<PathBuf>,
     /// See there.
     #[command(flatten)]
     pub site: SiteArgs,

@@ -12,13 +12,13 @@ use super::args::{DemoArgs, InitArgs, JoinArgs, NodeArgs, OfferArgs, RestoreArgs
 use super::exit::Exit;
 use super::failure::Failure;
 use super::show::{Show, plain};
-use super::{get, restore as restoring, secret};
+use super::{get, recover, restore as restoring, secret};
 use crate::client::Client;
 use crate::config::Config;
 use crate::home::Home;
 use crate::keys::Unlocking;
 use crate::run::Ready;
-use crate::setup::{self, Founded, Site};
+use crate::setup::{self, Charter, Founded, Site};
 
 /// What a node holds for others unless told otherwise.
 const CAPACITY_DEFAULT: ByteLen = ByteLen(100 << 30); // said in the help of --capacity
@@ -32,7 +32,9 @@ pub(crate) async fn init(data_dir: &Path, args: InitArgs, show: Show) -> Result<
     let home = free_home(data_dir)?;
     let unlocking = secret::new_unlock(&args.unlock)?;
     let (site, config) = site(args.site, &unlocking);
-    let made = setup::init(&home, &args.network, &args.name, &site, &unlocking, &config).map_err(Failure::new)?;
+    let recovery = args.recovery.as_deref().map(recover::read_policy).transpose()?;
+    let charter = Charter { network: &args.network, organisation: &args.name, recovery };
+    let made = setup::init(&home, charter, &site, &unlocking, &config).map_err(Failure::new)?;
     show_founded(&made, show);
     show.note(AFTER_SETUP);
     Ok(Exit::Done)

@@ -10,7 +10,7 @@ use super::args::{InviteArgs, KitArgs};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::show::{Show, ago, count, counted, counted_as, len, now_ms, plain, print_line, span, table};
-use super::{admin, cosigned};
+use super::{admin, cosigned, recover};
 use crate::client::Client;
 use crate::keys::write_private;
 
@@ -43,6 +43,9 @@ fn status_words(status: &Status, now_ms: u64) -> String {
     line("records", if shared == 0 { records } else { format!("{records}; {} shared with us", count(shared)) });
     finality(&status.finality).into_iter().for_each(|(head, words)| line(head, words));
     witnesses(&status.witnesses, now_ms).into_iter().for_each(|(head, words)| line(head, words));
+    if let Some(words) = recover::words(&status.recovery, now_ms) {
+        line("recovery", words);
+    }
     if status.proposals > 0 {
         let waiting = counted_as(status.proposals, "proposal waits", "proposals wait");
         line("votes", format!("{waiting} for your organisation: `bithealth admin proposals`"));
@@ -205,7 +208,7 @@ pub(crate) async fn stop(client: &Client, show: Show) -> Result<Exit, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bithealth_http::api::{Held, MemberInfo, StoredBytes};
+    use bithealth_http::api::{Held, MemberInfo, RecoveryInfo, StoredBytes};
     use bithealth_types::{ByteLen, GenesisId, Height, MemberId, NodeId};
 
     fn node(byte: u8, connected: bool, last_heard_ms: Option<u64>) -> NodeInfo {
@@ -251,6 +254,7 @@ mod tests {
             },
             witnesses: vec![witness(1, 1100)],
             proposals: 1,
+            recovery: RecoveryInfo::default(),
             packs: KeptPacks {
                 local: 3,
                 replicated: 7,

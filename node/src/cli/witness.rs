@@ -1,7 +1,6 @@
 //! `ledger witness-key`, `cosign`: what an outsider does who has no node. Two files are all a witness has: its key, and
 //! beside it what it cosigned last ([`Memory`]).
 
-mod key;
 mod memory;
 
 use std::path::{Path, PathBuf};
@@ -13,13 +12,13 @@ use super::args::CosignArgs;
 use super::cosigned::read_short;
 use super::exit::Exit;
 use super::failure::Failure;
+use super::note_key::NoteKey;
 use super::show::{Show, count, now_ms};
-use key::WitnessKey;
 use memory::{Memory, memory_path};
 
 /// Makes a key, and a memory that knows of nothing.
 pub(crate) fn make_key(output: &Path, name: &str, show: Show) -> Result<Exit, Failure> {
-    let key = WitnessKey::random(name)?;
+    let key = NoteKey::random(name, NoteAlgorithm::CosignatureV1)?;
     let taken = |error: crate::keys::KeysError| Failure::new(error).next("pass another name with -o");
     Memory::create(&memory_path(output)).map_err(taken)?;
     key.save(output).map_err(taken)?;
@@ -45,7 +44,7 @@ pub(crate) fn cosign(args: CosignArgs, show: Show) -> Result<Exit, Failure> {
     let origin = Checkpoint::parse(submission.note.text()).map_err(|error| no_checkpoint(&error))?.origin;
 
     // Held until the end: of two that cosign at once, the second judges by what the first has cosigned.
-    let (key, _lock) = WitnessKey::load(&args.key)?;
+    let (key, _lock) = NoteKey::load(&args.key, NoteAlgorithm::CosignatureV1)?;
     let mut memory = Memory::load(&memory_path(&args.key))?;
     let watched = memory.of(&origin);
     args.log.iter().try_for_each(|log| learn(watched, log))?;

@@ -78,7 +78,7 @@ fn notarise(chain: &Chain, at: u64) -> v1::SignedEntry {
 /// Decides the next block.
 fn finalise(chain: &Chain) -> v1::Block {
     let validator = ValidatorId(key(VALIDATOR).id().0);
-    let (header, body) = chain.state().next_block(&validator, NOW);
+    let (header, body) = chain.state().next_block(&validator, NOW, None);
     let digest = bithealth_proto::digest(&header);
     let height = Height(header.height);
     let message = vote_message(&genesis().id(), height, 0, v1::VoteKind::Precommit, Some(&digest));

@@ -3,7 +3,7 @@
 use bithealth_types::{ByteLen, GenesisId, Height, MemberId, NodeId};
 use serde::{Deserialize, Serialize};
 
-use crate::api::{ProposalInfo, WitnessInfo};
+use crate::api::{ProposalInfo, RecoveryInfo, WitnessInfo};
 use crate::query::{Query, QueryError, value};
 
 /// This node and its network, at a glance.
@@ -31,6 +31,8 @@ pub struct Status {
     pub finality: FinalityInfo,
     /// Outsiders that cosigned our history, and what last.
     pub witnesses: Vec<WitnessInfo>,
+    /// Whether a recovery goes on.
+    pub recovery: RecoveryInfo,
     /// Proposals that have not passed, and that our organisation has not approved.
     pub proposals: u64,
     /// Organisations of the network.

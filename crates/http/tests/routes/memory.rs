@@ -258,6 +258,22 @@ impl Service for Memory {
         Ok(vec![])
     }
 
+    async fn recovery(&self) -> Result<RecoveryInfo, ErrorBody> {
+        Ok(RecoveryInfo::default())
+    }
+
+    async fn propose_recovery(&self, options: KeepOptions) -> Result<Bytes, ErrorBody> {
+        Ok(options.keep.join(", ").into())
+    }
+
+    async fn submit_recovery(&self, _submission: Bytes) -> Result<RecoveryInfo, ErrorBody> {
+        Ok(RecoveryInfo { standing: RecoveryStanding::Announced, ..RecoveryInfo::default() })
+    }
+
+    async fn export_recovery(&self) -> Result<Bytes, ErrorBody> {
+        Ok(Bytes::from_static(b"the recovery"))
+    }
+
     async fn open_foreign(&self) -> Result<OpenedAnswer, ErrorBody> {
         Err(ErrorBody::new(ErrorCode::NotGranted, "sealed for others"))
     }

@@ -50,7 +50,7 @@ fn blocks_cover_what_came_and_then_there_is_nothing_to_cover() {
 fn a_heartbeat_covers_nothing_and_is_a_block() {
     let (mut state, _) = open();
     finalise(&mut state);
-    let (header, body) = state.next_block(&state.validators().get(0).unwrap().key, NOW + 9);
+    let (header, body) = state.next_block(&state.validators().get(0).unwrap().key, NOW + 9, None);
     assert_eq!(body, v1::Body::default());
     let block = certified(state.validators(), header, body);
     let checked = state.check_block(&block).unwrap();
@@ -113,7 +113,7 @@ fn a_header_that_does_not_follow_is_refused() {
     let stranger = ValidatorId(public(99));
     assert_eq!(with(&|it| it.producer = bytes(public(99))), BlockError::Producer { producer: stranger });
     assert_eq!(with(&|it| it.uncertainty_ms = 1), BlockError::Uncertainty { got_ms: 1 });
-    assert_eq!(with(&|it| it.era = 1), BlockError::Era { got: 1 });
+    assert_eq!(with(&|it| it.era = 1), BlockError::Era { got: 1, want: 0 });
     let absent = |what| BlockError::Absent { what };
     assert_eq!(refused(&state, &v1::Block { header: None, ..block.clone() }), absent("header"));
     assert_eq!(refused(&state, &v1::Block { certificate: None, ..block.clone() }), absent("certificate"));
@@ -146,7 +146,7 @@ fn a_block_without_a_quorum_is_refused() {
     assert_eq!(refused(&state, &empty), BlockError::Certificate(want));
     finalise(&mut state);
     Author::of(2).take(&mut state, commit(1));
-    let (header, body) = state.next_block(&state.validators().get(0).unwrap().key, NOW);
+    let (header, body) = state.next_block(&state.validators().get(0).unwrap().key, NOW, None);
     let founder = ValidatorSet::new(vec![*state.validators().of(&member(1)).unwrap()]).unwrap();
     let alone = certified(&founder, header, body);
     assert!(matches!(refused(&state, &alone), BlockError::Certificate(_)), "the founder alone decides nothing");

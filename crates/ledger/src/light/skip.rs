@@ -5,7 +5,8 @@ use bithealth_types::{Digest, GenesisId, Height, ValidatorId};
 
 use super::LightError;
 use crate::block::TIME_UNCERTAINTY_MS;
-use crate::certificate::verify_certificate;
+use crate::certificate::{era_domain, verify_certificate};
+use crate::recovery::{Eras, RecoveryError, goes_on_from};
 use crate::state::{GenesisError, State};
 use crate::validators::ValidatorSet;
 
@@ -14,6 +15,7 @@ use crate::validators::ValidatorSet;
 pub struct Skip {
     genesis: GenesisId,
     recovery: Digest,
+    eras: Eras,
     height: Height,
     digest: Digest,
     time_ms: u64,
@@ -31,6 +33,7 @@ impl Skip {
         Ok(Self {
             genesis: state.genesis_id(),
             recovery: state.recovery_digest(),
+            eras: state.eras().clone(),
             height: state.height(),
             digest: state.tip_digest(),
             time_ms: state.time_before(),
@@ -89,8 +92,9 @@ impl Skip {
         if header.uncertainty_ms != TIME_UNCERTAINTY_MS {
             return Err(LightError::Uncertainty { got_ms: header.uncertainty_ms });
         }
-        if header.era != 0 {
-            return Err(LightError::Era { got: header.era });
+        let era = self.eras.era() + u64::from(signed.recovery.is_some());
+        if header.era != era {
+            return Err(LightError::Era { got: header.era, want: era });
         }
         fixed("the frontier root", &header.frontier_root)?;
         fixed("the state root", &header.state_root)?;
@@ -101,36 +105,58 @@ impl Skip {
 
     /// What is trusted once it is shown that the validators trusted now decided this header.
     pub(super) fn decided(&self, header: &v1::Header, signed: &v1::SignedHeader) -> Result<Self, LightError> {
-        let (height, want) = (header.height, self.validators.digest());
+        let mut eras = self.eras.clone();
+        let opened = signed.recovery.as_ref().map(|signed| open(&mut eras, header, signed)).transpose()?;
+        let validators = opened.as_ref().unwrap_or(&self.validators);
+        let (height, want) = (header.height, validators.digest());
         let got = Digest(fixed("the digest of the validators", &header.validators)?);
         if got != want {
             return Err(LightError::OtherValidators { height, got, want });
         }
         let producer = ValidatorId(fixed("the header's producer", &header.producer)?);
-        if self.validators.position(&producer).is_none() {
+        if validators.position(&producer).is_none() {
             return Err(LightError::Producer { producer });
         }
         let certificate = signed.certificate.as_ref().ok_or(LightError::Absent { what: "certificate" })?;
         let (height, digest) = (Height(height), digest(header));
-        verify_certificate(certificate, &self.genesis, height, &digest, &self.validators)?;
-        let validators = self.next(header, signed.next_validators.as_ref())?;
-        Ok(Self { height, digest, time_ms: header.time_ms, validators, ..*self })
+        let domain = era_domain(&self.genesis, header.era);
+        verify_certificate(certificate, &domain, height, &digest, validators)?;
+        let validators = next(validators, header, signed.next_validators.as_ref())?;
+        let (genesis, recovery) = (self.genesis, self.recovery);
+        Ok(Self { genesis, recovery, eras, height, digest, time_ms: header.time_ms, validators })
     }
+}
 
-    /// Who decides after this header.
-    fn next(&self, header: &v1::Header, next: Option<&v1::ValidatorSet>) -> Result<ValidatorSet, LightError> {
-        let height = header.height;
-        let want = Digest(fixed("the digest of the next validators", &header.next_validators)?);
-        let changed = want != self.validators.digest();
-        match next {
-            None if changed => Err(LightError::NextAbsent { height, want }),
-            None => Ok(self.validators.clone()),
-            Some(_) if !changed => Err(LightError::NextUnchanged { height }),
-            Some(set) => {
-                let set = ValidatorSet::from_message(set)?;
-                let got = set.digest();
-                if got == want { Ok(set) } else { Err(LightError::NextOther { height, got, want }) }
-            }
+/// Who decides the first header of an era, which a recovery opens.
+fn open(eras: &mut Eras, header: &v1::Header, signed: &v1::SignedRecovery) -> Result<ValidatorSet, LightError> {
+    let validators = eras.check_opening(signed)?;
+    let recovery = signed.recovery.clone().unwrap_or_default();
+    let previous = Digest(fixed("the digest of the header before", &header.previous)?);
+    let before = header.height - 1;
+    if !goes_on_from(&recovery, Height(before), &previous) {
+        return Err(RecoveryError::OtherTip { got: recovery.height, have: before }.into());
+    }
+    eras.push(&recovery);
+    Ok(validators)
+}
+
+/// Who decides after this header, which these decided.
+fn next(
+    deciding: &ValidatorSet,
+    header: &v1::Header,
+    next: Option<&v1::ValidatorSet>,
+) -> Result<ValidatorSet, LightError> {
+    let height = header.height;
+    let want = Digest(fixed("the digest of the next validators", &header.next_validators)?);
+    let changed = want != deciding.digest();
+    match next {
+        None if changed => Err(LightError::NextAbsent { height, want }),
+        None => Ok(deciding.clone()),
+        Some(_) if !changed => Err(LightError::NextUnchanged { height }),
+        Some(set) => {
+            let set = ValidatorSet::from_message(set)?;
+            let got = set.digest();
+            if got == want { Ok(set) } else { Err(LightError::NextOther { height, got, want }) }
         }
     }
 }

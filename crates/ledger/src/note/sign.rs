@@ -48,7 +48,7 @@ pub fn cosign(
 ) -> Result<NoteSignature, NoteError> {
     check_algorithm(key, NoteAlgorithm::CosignatureV1)?;
     Checkpoint::parse(note.text())?;
-    let signature = sign(&cosigned_message(note, time_s)?);
+    let signature = sign(&cosignature_message(note.text(), time_s)?);
     Ok(NoteSignature::by(key, [time_s.to_be_bytes().as_slice(), &signature].concat()))
 }
 
@@ -76,10 +76,19 @@ pub fn verify_cosignature(note: &SignedNote, key: &VerifierKey) -> Result<u64, N
     for cosignature in signatures_by(note, key, NoteAlgorithm::CosignatureV1, TIME_LEN + SIGNATURE_LEN)? {
         let (time, signature) = cosignature.split_first_chunk().expect("it has the length of both");
         let time_s = u64::from_be_bytes(*time);
-        check_signature(key, &cosigned_message(note, time_s)?, signature)?;
+        check_signature(key, &cosignature_message(note.text(), time_s)?, signature)?;
         latest_s = latest_s.max(time_s);
     }
     Ok(latest_s)
+}
+
+impl SignedNote {
+    /// What the note says is signed by this key, whether it is or not.
+    pub(crate) fn signatures_of(&self, key: &VerifierKey) -> impl Iterator<Item = &[u8]> {
+        let (name, key_id) = (key.name().to_owned(), key.id());
+        let by_key = self.signatures.iter().filter(move |it| it.key_id == key_id && it.name == name);
+        by_key.map(|it| it.bytes.as_slice())
+    }
 }
 
 /// What the key signed, as the note says: at least one signature, each of the length that is due.
@@ -90,11 +99,9 @@ fn signatures_by<'a>(
     want: usize,
 ) -> Result<Vec<&'a [u8]>, NoteError> {
     check_algorithm(key, algorithm)?;
-    let key_id = key.id();
-    let by_key = note.signatures.iter().filter(|signature| signature.key_id == key_id && signature.name == key.name());
-    let signatures: Vec<_> = by_key.map(|signature| signature.bytes.as_slice()).collect();
+    let signatures: Vec<_> = note.signatures_of(key).collect();
     if signatures.is_empty() {
-        return Err(NoteError::NotSigned { name: key.name().to_owned(), key_id });
+        return Err(NoteError::NotSigned { name: key.name().to_owned(), key_id: key.id() });
     }
     match signatures.iter().find(|signature| signature.len() != want) {
         Some(other) => Err(NoteError::SignatureLen { got: other.len(), want }),
@@ -113,9 +120,9 @@ fn check_signature(key: &VerifierKey, message: &[u8], signature: &[u8]) -> Resul
 }
 
 /// What a witness signs. Its first line keeps it apart from any checkpoint, whose second line is a number.
-fn cosigned_message(note: &SignedNote, time_s: u64) -> Result<Vec<u8>, NoteError> {
+pub(crate) fn cosignature_message(text: &str, time_s: u64) -> Result<Vec<u8>, NoteError> {
     if time_s > COSIGNATURE_TIME_MAX_S {
         return Err(NoteError::Time { got: time_s });
     }
-    Ok(format!("cosignature/v1\ntime {time_s}\n{}", note.text()).into_bytes())
+    Ok(format!("cosignature/v1\ntime {time_s}\n{text}").into_bytes())
 }

@@ -390,7 +390,7 @@ fn each_member_votes_with_the_key_of_its_latest_node_from_the_next_height_on() {
     thief.validator = bytes(public(90));
     one.take(&mut state, Operation::AddNode(crate::node_certificate(thief, by(1))));
     let voters = [(ValidatorId(public(151)), 151), (ValidatorId(public(90)), 90), (ValidatorId(public(153)), 153)];
-    let (header, body) = state.next_block(&voters[0].0, NOW);
+    let (header, body) = state.next_block(&voters[0].0, NOW, None);
     let digest = bithealth_proto::digest(&header);
     let message = crate::vote_message(&state.genesis_id(), Height(3), 0, v1::VoteKind::Precommit, Some(&digest));
     let votes: Vec<_> = voters.iter().map(|(key, seed)| (*key, by(*seed)(&message))).collect();

@@ -1,7 +1,8 @@
 //! A network of organisations that all vote, and what made it.
 
 use bithealth_ledger::{
-    RECIPIENT_LEN, State, admission, certificate, entry_digest, invite, member_record, node_certificate, sign,
+    NoteAlgorithm, RECIPIENT_LEN, SignedNote, State, Validator, ValidatorSet, VerifierKey, admission, certificate,
+    cosign, entry_digest, invite, member_record, node_certificate, note_text, recovery_origin, sign, sign_note,
     vote_message,
 };
 use bithealth_proto::{digest, v1, v1::entry::Operation};
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use ed25519_dalek::{Signer as _, SigningKey};
 
 /// When it was founded, milliseconds since 1970.
-const FOUNDED_MS: u64 = 1_800_000_000_000;
+pub(crate) const FOUNDED_MS: u64 = 1_800_000_000_000;
 
 /// What each key is for.
 #[derive(Clone, Copy)]
@@ -19,6 +20,8 @@ enum Use {
     Node = 2,
     Validator = 3,
     Invite = 4,
+    Holder = 5,
+    Witness = 6,
 }
 
 /// A network of `count` organisations with a node each, that all decide from height 2 on.
@@ -42,7 +45,7 @@ impl Founding {
             salt: Bytes::from_static(&[9; 32]),
             founder: Some(record(0)),
             founder_node: Some(node(0)),
-            recovery: None,
+            recovery: Some(policy()),
         };
         let mut state = State::from_genesis(genesis.clone()).expect("the genesis is sound");
         let mut entries = Vec::new();
@@ -57,7 +60,7 @@ impl Founding {
                 entries.push(write(&mut state, 0, operation, FOUNDED_MS));
             }
         }
-        let (header, body) = state.next_block(&validator_id(0), FOUNDED_MS);
+        let (header, body) = state.next_block(&validator_id(0), FOUNDED_MS, None);
         let value = digest(&header);
         let message = vote_message(&genesis.id(), Height(1), 0, v1::VoteKind::Precommit, Some(&value));
         let votes = [(validator_id(0), by(Use::Validator, 0)(&message))];
@@ -82,6 +85,49 @@ impl Founding {
     pub fn count(&self) -> usize {
         self.count
     }
+}
+
+/// What a witness of recoveries waits between its cosignatures.
+pub const RECOVERY_DELAY_MS: u64 = 60_000;
+
+/// One holder, and one witness that sees a minute pass.
+fn policy() -> v1::RecoveryPolicy {
+    let keys = vec![Bytes::copy_from_slice(&public(Use::Holder, 0))];
+    let witnesses = vec![witness().to_string()];
+    v1::RecoveryPolicy { threshold: 1, keys, delay_ms: RECOVERY_DELAY_MS, witnesses, cosignatures: 1 }
+}
+
+fn witness() -> VerifierKey {
+    VerifierKey::new("witness", NoteAlgorithm::CosignatureV1, public(Use::Witness, 0)).expect("it is a name and a key")
+}
+
+/// The recovery with which these go on from the tip of a state, signed by the holder.
+pub(crate) fn recovery(state: &State, orgs: &[usize], time_ms: u64) -> v1::SignedRecovery {
+    let member = |org: &usize| MemberId(public(Use::Organisation, *org));
+    let validator = |org: &usize| Validator { member: member(org), key: validator_id(*org) };
+    let set = ValidatorSet::new(orgs.iter().map(validator).collect()).expect("organisations differ");
+    let mut signed = state.propose_recovery(&set, time_ms);
+    let text = note_text(&signed).expect("it is whole");
+    let name = recovery_origin(&state.genesis_id());
+    let key = VerifierKey::new(&name, NoteAlgorithm::Ed25519, public(Use::Holder, 0)).expect("it is a name and a key");
+    let note = sign_note(&text, &key, by(Use::Holder, 0)).expect("it is the text of a note");
+    take(state, &mut signed, &note);
+    signed
+}
+
+/// The witness cosigns it now.
+pub(crate) fn cosign_recovery(state: &State, signed: &mut v1::SignedRecovery, time_s: u64) {
+    let policy = state.recovery_policy().expect("the genesis has one");
+    let (submission, _) = policy.submission(signed).expect("the holder signed it");
+    let mut note = submission.note;
+    let line = cosign(&note, &witness(), time_s, by(Use::Witness, 0)).expect("it is a checkpoint");
+    note.add(line).expect("there is room for it");
+    take(state, signed, &note);
+}
+
+fn take(state: &State, signed: &mut v1::SignedRecovery, note: &SignedNote) {
+    let policy = state.recovery_policy().expect("the genesis has one");
+    policy.take_note(signed, note).expect("it is signed by those of the policy");
 }
 
 /// The node of an organisation writes an entry.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bithealth_consensus::{Due, Effect, Engine, Guilt, Input, Pace};
-use bithealth_ledger::{BlockError, EntryError, State};
+use bithealth_ledger::{BlockError, EntryError, Opened, State, era_domain, merge};
 use bithealth_proto::{decode, digest, encode, v1, v1::entry::Operation};
 use bithealth_types::{Digest, Height, Time};
 use bytes::Bytes;
@@ -33,14 +33,38 @@ pub(crate) struct Out {
 struct Disk {
     entries: Vec<v1::SignedEntry>,
     blocks: Vec<v1::Block>,
+    /// What was signed, by era.
+    signed: BTreeMap<u64, Signed>,
+    recovery: Option<v1::SignedRecovery>,
+}
+
+#[derive(Default)]
+struct Signed {
     wal: Log,
     wal_height: u64,
     safety: Option<Bytes>,
     unsynced_safety: Option<Bytes>,
 }
 
+impl Disk {
+    fn signed(&mut self, era: u64) -> &mut Signed {
+        self.signed.entry(era).or_default()
+    }
+}
+
+/// What a node may decide.
+enum Turn {
+    Goes,
+    Opens(Box<Opened>),
+    Rests,
+}
+
 struct Running {
+    /// The recovery on the disk, if the witness saw its delay pass.
+    opened: Option<Box<Opened>>,
     engine: Engine,
+    /// The engine's.
+    era: u64,
     state: State,
     since: Time,
     ahead: Height,
@@ -84,15 +108,17 @@ impl Node {
     pub(crate) fn crash(&mut self, lost: usize) {
         self.life += 1;
         self.running = None;
-        self.disk.wal.crash(lost);
-        self.disk.unsynced_safety = None;
+        for signed in self.disk.signed.values_mut() {
+            signed.wal.crash(lost);
+            signed.unsynced_safety = None;
+        }
     }
 
     pub(crate) fn restart(&mut self, founding: &Founding, now: Time, out: &mut Out) {
-        self.running = Some(self.boot(founding, now));
-        let running = self.running.as_ref().expect("it was just booted");
-        let next = running.state.height().0 + 1;
-        if self.disk.wal_height == next {
+        let running = self.boot(founding, now);
+        let (next, era) = (running.state.height().0 + 1, running.era);
+        self.running = Some(running);
+        if self.disk.signed(era).wal_height == next {
             self.start(now, out); // it may have voted: it goes on where it was
         }
         self.pace(now, out);
@@ -108,12 +134,67 @@ impl Node {
             let checked = state.check_block(block).expect("it was taken before");
             state.apply_block(checked);
         }
+        let opened = self.disk.recovery.as_ref().and_then(|signed| state.check_opening(signed).ok()).map(Box::new);
+        let era = opened.as_ref().map_or(state.era(), |opened| opened.era);
+        let engine = self.engine(&state, era);
+        Running { opened, engine, era, state, since: now, ahead: Height(0), checking: BTreeMap::new() }
+    }
+
+    fn engine(&self, state: &State, era: u64) -> Engine {
         let sign = founding::validator_sign(self.organisation);
         let signer = Box::new(move |message: &[u8]| Some(sign(message)));
         let key = founding::validator_id(self.organisation);
-        let engine = Engine::new(state.genesis_id(), key, signer, self.disk.safety.as_deref())
-            .expect("the safety state is whole");
-        Running { engine, state, since: now, ahead: Height(0), checking: BTreeMap::new() }
+        let safety = self.disk.signed.get(&era).and_then(|signed| signed.safety.as_deref());
+        let domain = era_domain(&state.genesis_id(), era);
+        Engine::new(domain, key, signer, safety).expect("the safety state is whole")
+    }
+
+    fn turn(&self, running: &Running) -> Turn {
+        let is_next = |it: &&v1::SignedRecovery| it.recovery.as_ref().is_some_and(|it| running.state.is_next(it));
+        match self.disk.recovery.as_ref().filter(is_next) {
+            None => Turn::Goes,
+            Some(_) => running.opened.clone().map_or(Turn::Rests, Turn::Opens),
+        }
+    }
+
+    /// The recovery that opens the era of the engine, until its first block is here.
+    fn opening(&self) -> Option<Box<Opened>> {
+        match self.turn(self.running.as_ref()?) {
+            Turn::Opens(opened) => Some(opened),
+            Turn::Goes | Turn::Rests => None,
+        }
+    }
+
+    pub(crate) fn state(&self) -> Option<&State> {
+        self.running.as_ref().map(|running| &running.state)
+    }
+
+    pub(crate) fn take_recovery(&mut self, now: Time, signed: v1::SignedRecovery, out: &mut Out) {
+        let Some(running) = &mut self.running else { return };
+        if self.disk.recovery.as_ref() == Some(&signed) || running.state.check_announced(&signed).is_err() {
+            return; // known, void, or this node is behind
+        }
+        let known = self.disk.recovery.take().filter(|known| known.recovery == signed.recovery);
+        let merged = known.map_or(signed.clone(), |known| merge(&known, &signed));
+        running.opened = running.state.check_opening(&merged).ok().map(Box::new);
+        self.disk.recovery = Some(merged);
+        self.pace(now, out);
+    }
+
+    /// Another era has its own engine.
+    fn follow_era(&mut self) {
+        let Some(running) = &self.running else { return };
+        let era = match self.turn(running) {
+            Turn::Opens(opened) => opened.era,
+            Turn::Goes => running.state.era(),
+            Turn::Rests => return,
+        };
+        if era != running.era {
+            let engine = self.engine(&running.state, era);
+            let running = self.running.as_mut().expect("it runs");
+            (running.engine, running.era, running.ahead) = (engine, era, Height(0));
+            running.checking.clear();
+        }
     }
 
     pub(crate) fn wake(&mut self, now: Time, life: u64, out: &mut Out) {
@@ -142,6 +223,7 @@ impl Node {
             (node.id.0.to_vec(), len)
         });
         out.sent.push((Some(other), Sent::Frontier(lens.collect(), running.state.height().0)));
+        out.sent.extend(self.disk.recovery.clone().map(|signed| (Some(other), Sent::Recovery(signed))));
     }
 
     pub(crate) fn receive(&mut self, now: Time, from: usize, sent: Sent, out: &mut Out) {
@@ -150,6 +232,7 @@ impl Node {
         }
         match sent {
             Sent::Consensus(message) => self.input(now, Input::Message(message), out),
+            Sent::Recovery(signed) => self.take_recovery(now, signed, out),
             Sent::Entry(entry) => self.take_entries(now, vec![entry], out),
             Sent::Frontier(lens, height) => self.answer(from, &lens, height, out),
             Sent::Rest(entries, blocks) => {
@@ -215,35 +298,51 @@ impl Node {
 
     /// Begins the next height if it is due; else asks to be woken.
     fn pace(&mut self, now: Time, out: &mut Out) {
+        self.follow_era();
+        let opening = self.opening();
         let Some(running) = &self.running else { return };
         let tip = running.state.height();
-        if running.engine.height().0 > tip.0 {
+        let validators = opening.as_ref().map_or(running.state.validators(), |opened| &opened.validators);
+        let votes = validators.position(&founding::validator_id(self.organisation)).is_some();
+        if !votes || running.engine.height().0 > tip.0 {
             return;
         }
-        match PACE.due(now, running.since, tip, running.state.is_open(), running.ahead) {
+        let open = opening.is_some() || running.state.is_open();
+        match PACE.due(now, running.since, tip, open, running.ahead) {
             Due::Now => self.start(now, out),
             Due::At(at) => out.wakes.push(at),
         }
     }
 
     fn start(&mut self, now: Time, out: &mut Out) {
+        let opening = self.opening();
         let Some(running) = &self.running else { return };
         let height = Height(running.state.height().0 + 1);
-        if self.disk.wal_height != height.0 {
-            self.disk.wal.clear();
-            self.disk.wal_height = height.0;
+        let validators = opening.map_or_else(|| running.state.validators().clone(), |opened| opened.validators);
+        let signed = self.disk.signed(running.era);
+        if signed.wal_height != height.0 {
+            signed.wal.clear();
+            signed.wal_height = height.0;
         }
-        let frames = self.disk.wal.frames().to_vec();
-        let validators = running.state.validators().clone();
+        let frames = signed.wal.frames().to_vec();
         self.input(now, Input::Start { height, validators, frames }, out);
     }
 
     fn input(&mut self, now: Time, input: Input, out: &mut Out) {
         let mut inputs = VecDeque::from([input]);
         while let Some(input) = inputs.pop_front() {
+            // Who knows of a recovery signs nothing more in the era it ends.
+            if self.running.as_ref().is_none_or(|running| matches!(self.turn(running), Turn::Rests)) {
+                return;
+            }
             let Some(running) = &mut self.running else { return };
             let mut effects = VecDeque::new();
-            running.engine.handle(now, input, &mut effects).expect("honest nodes send messages");
+            if let Err(error) = running.engine.handle(now, input, &mut effects) {
+                assert!(
+                    self.disk.recovery.is_some(),
+                    "honest nodes send messages, but for those of another era: {error}"
+                );
+            }
             for effect in effects {
                 self.perform(now, effect, &mut inputs, out);
             }
@@ -253,20 +352,24 @@ impl Node {
     fn perform(&mut self, now: Time, effect: Effect, inputs: &mut VecDeque<Input>, out: &mut Out) {
         match effect {
             Effect::Append { frame, safety } => {
-                self.disk.wal.append(frame);
-                self.disk.unsynced_safety = safety.or(self.disk.unsynced_safety.take());
+                let Some(running) = &self.running else { return };
+                let signed = self.disk.signed(running.era);
+                signed.wal.append(frame);
+                signed.unsynced_safety = safety.or(signed.unsynced_safety.take());
             }
             Effect::Send(message) => {
-                self.disk.wal.sync();
-                let safety = self.disk.unsynced_safety.take();
-                self.disk.safety = safety.or(self.disk.safety.take());
+                let Some(running) = &self.running else { return };
+                let signed = self.disk.signed(running.era);
+                signed.wal.sync();
+                let safety = signed.unsynced_safety.take();
+                signed.safety = safety.or(signed.safety.take());
                 out.sent.push((None, Sent::Consensus(message)));
             }
             Effect::Build { height, round } => {
-                let wall = self.wall(now);
+                let (wall, opening) = (self.wall(now), self.opening());
                 let Some(running) = &self.running else { return };
                 let key = founding::validator_id(self.organisation);
-                let (header, body) = running.state.next_block(&key, wall);
+                let (header, body) = running.state.next_block(&key, wall, opening.as_deref());
                 let content = v1::Proposed { header: encode(&header).into(), body: encode(&body).into() };
                 inputs.push_back(Input::Built { height, round, content });
             }

@@ -1,5 +1,7 @@
 //! The arguments of `admin`.
 
+use std::path::PathBuf;
+
 use bithealth_http::api::SurviveWanted;
 use clap::{Subcommand, ValueEnum};
 
@@ -18,6 +20,50 @@ pub enum AdminCommand {
         /// Its id, as `proposals` shows it
         proposal: String,
     },
+    /// For a holder, who needs no node: make a key that can open a new era when most clinics are gone for good
+    RecoveryKey {
+        /// Where to write it; keep it offline
+        #[arg(short, long, value_name = "FILE")]
+        output: PathBuf,
+    },
+    /// When most clinics are gone for good: go on with those that are left, as the holders of the recovery keys decide
+    #[command(subcommand)]
+    Recover(RecoverCommand),
+}
+
+/// `admin recover`
+#[derive(Debug, Subcommand)]
+pub enum RecoverCommand {
+    /// On a node: write a recovery, for the holders to sign
+    Propose {
+        /// An organisation that goes on; once for each, all others lose their vote
+        #[arg(long, required = true, value_name = "ORGANISATION")]
+        keep: Vec<String>,
+        /// Where to
+        #[arg(short, long, value_name = "FILE")]
+        output: PathBuf,
+    },
+    /// For a holder, who needs no node: sign a recovery, into the same file
+    Sign {
+        /// What `propose` wrote, or another holder signed
+        recovery: PathBuf,
+        /// The holder's key
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+    },
+    /// On a node: announce a recovery that enough holders signed, or hand over what a witness cosigned
+    Submit {
+        /// The recovery, or its cosigned note
+        file: PathBuf,
+    },
+    /// On a node: write what the witnesses cosign, now and again after the delay
+    Export {
+        /// Where to
+        #[arg(short, long, value_name = "FILE")]
+        output: PathBuf,
+    },
+    /// On a node: show how far the recovery is
+    Status,
 }
 
 /// `admin propose`

@@ -7,7 +7,7 @@ use bithealth_types::ByteLen;
 
 /// Why a value is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum ParseError {
+pub(crate) enum ParseError {
     #[error("a size is due, as 500GB or 2TiB")]
     Len,
     #[error("a time is due, as 90s, 30m, 12h or 7d")]
@@ -42,7 +42,7 @@ pub(super) fn parse_len(text: &str) -> Result<ByteLen, ParseError> {
     number.checked_mul(unit).map(ByteLen).ok_or(ParseError::Len)
 }
 
-pub(super) fn parse_duration(text: &str) -> Result<Duration, ParseError> {
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, ParseError> {
     let (number, unit) = number_and_unit(text.trim()).ok_or(ParseError::Duration)?;
     let unit: u64 = match unit {
         "s" => 1,

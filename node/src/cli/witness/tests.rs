@@ -67,7 +67,7 @@ fn a_witness_cosigns_what_goes_on_and_remembers_it() {
     assert_eq!(story.memory().of("log").last.as_ref().unwrap().len, 9);
 
     let note = SignedNote::parse(&std::fs::read(story.path("it.cosigned")).unwrap()).unwrap();
-    let (key, _lock) = WitnessKey::load(&story.path("key")).unwrap();
+    let (key, _lock) = NoteKey::load(&story.path("key"), NoteAlgorithm::CosignatureV1).unwrap();
     assert!(verify_cosignature(&note, key.public()).is_ok());
     assert_eq!(note.signatures().len(), 2, "the log's is still there");
 }

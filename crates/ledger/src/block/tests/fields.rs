@@ -133,7 +133,7 @@ fn rows(judges: &Judges, header: &v1::Header) -> Vec<Row> {
         ("recovery", |it| it.recovery = zeros(),
             Rule(commits("recovery policy", &header.recovery)),
             Rule(commits_light("recovery policy", &header.recovery)), None),
-        ("era", |it| it.era = 1, Rule(BlockError::Era { got: 1 }), Rule(LightError::Era { got: 1 }), None),
+        ("era", |it| it.era = 1, Rule(BlockError::Era { got: 1, want: 0 }), Rule(LightError::Era { got: 1, want: 0 }), None),
         ("producer", |it| it.producer = bytes(public(99)),
             Rule(BlockError::Producer { producer }), Rule(LightError::Producer { producer }), None),
     ]

@@ -6,19 +6,6 @@ use crate::entry::EntryError;
 use crate::fixture::*;
 use crate::validators::quorum;
 
-/// A network of organisations 1 to `count`, each with a node, all in block 1; and their authors, the first at 0.
-fn network(count: u8) -> (State, Vec<Author>) {
-    let mut state = state();
-    let mut authors: Vec<Author> = (1..=count).map(Author::of).collect();
-    for org in 2..=count {
-        authors[0].take(&mut state, admit(1, 200 + org, org, &format!("clinic {org}")));
-        authors[0].take(&mut state, add_node(org));
-    }
-    authors[0].take(&mut state, commit(1));
-    finalise(&mut state);
-    (state, authors)
-}
-
 fn proposal(change: Change) -> v1::Proposal {
     v1::Proposal { time_ms: NOW, change: Some(change) }
 }
