@@ -30,10 +30,10 @@ pub struct Config {
     pub widen_ms: u64,
     /// Bytes kept free on the disk: below it new writes are refused.
     pub disk_reserve_bytes: u64,
-    /// No block comes sooner than this after the one before.
-    pub block_interval_ms: u64,
-    /// A block comes after this even if there is nothing to finalise.
-    pub heartbeat_ms: u64,
+    /// No block comes sooner than this after the one before. The network decides that: here it can only be repeated.
+    pub block_interval_ms: Option<u64>,
+    /// A block comes after this even if there is nothing to finalise. The same.
+    pub heartbeat_ms: Option<u64>,
     /// How often the replication of packs that are not where they belong is tried again.
     pub retry_ms: u64,
 }
@@ -61,8 +61,8 @@ impl Default for Config {
             consolidate_ms: 30_000,
             widen_ms: 60_000,
             disk_reserve_bytes: 64 << 20,
-            block_interval_ms: 1_000,
-            heartbeat_ms: 180_000,
+            block_interval_ms: None,
+            heartbeat_ms: None,
             retry_ms: 2_000,
         }
     }
@@ -88,6 +88,16 @@ pub enum ConfigError {
         /// What the parser says, with line and column.
         error: toml::de::Error,
     },
+    /// It says otherwise than the network was founded with.
+    #[error("config.toml has {key} = {ours}, this network has {theirs} since it was founded; take that line out")]
+    Disagrees {
+        /// The line.
+        key: &'static str,
+        /// What it says.
+        ours: u64,
+        /// What the ledger says.
+        theirs: u64,
+    },
 }
 
 impl Config {
@@ -107,6 +117,19 @@ impl Config {
     pub fn save(&self, path: &Path) -> Result<(), ConfigError> {
         let text = toml::to_string_pretty(self).expect("a configuration has no maps with keys that are not text");
         std::fs::write(path, text).map_err(|source| ConfigError::Io { path: path.to_owned(), source })
+    }
+
+    /// Whether it repeats the network's parameters where it names them.
+    ///
+    /// # Errors
+    /// [`ConfigError::Disagrees`] with the first that differs.
+    pub fn check_parameters(&self, theirs: &v1::Parameters) -> Result<(), ConfigError> {
+        let same = |key, ours: Option<u64>, theirs| match ours {
+            Some(ours) if ours != theirs => Err(ConfigError::Disagrees { key, ours, theirs }),
+            _ => Ok(()),
+        };
+        same("block_interval_ms", self.block_interval_ms, theirs.block_interval_ms)?;
+        same("heartbeat_ms", self.heartbeat_ms, theirs.heartbeat_ms)
     }
 
     /// The policy of packs written from now on, where the members decided on these defaults.

@@ -335,8 +335,8 @@ impl Driver {
             return;
         }
         let open = self.opening().is_some() || self.node.chain.state().is_open();
-        let config = &self.node.config;
-        let pace = Pace { interval_ms: config.block_interval_ms, heartbeat_ms: config.heartbeat_ms };
+        let parameters = self.node.chain.state().parameters();
+        let pace = Pace { interval_ms: parameters.block_interval_ms, heartbeat_ms: parameters.heartbeat_ms };
         match pace.due(self.now(), self.since, self.tip, open, self.ahead) {
             Due::Now => self.start(),
             Due::At(at) => self.due = Some(at),

@@ -12,6 +12,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tracing::{error, info, warn};
 
 use crate::chain::{Chain, ChainError};
+use crate::config::ConfigError;
 use crate::finality::{self, Finality};
 use crate::gather::{self, Gather};
 use crate::home::{Home, HomeError};
@@ -56,6 +57,9 @@ pub enum RunError {
     /// Its data directory cannot be used.
     #[error(transparent)]
     Home(#[from] HomeError),
+    /// Its configuration says otherwise than the ledger.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// Its store cannot be opened.
     #[error(transparent)]
     Store(#[from] OpenError),
@@ -149,6 +153,7 @@ async fn start(home: &Home, unlocking: &Unlocking) -> Result<(Arc<Node>, bitheal
     let checked = store.clone();
     blocking(move || check_network(&checked, genesis_id)).await?;
     let chain = Arc::new(blocking(move || Chain::open(genesis, chain_store, node_key)).await?);
+    config.check_parameters(&chain.state().parameters())?;
     let net_config = bithealth_net::Config { listen: config.listen.clone(), ..Default::default() };
     let (net, events) = bithealth_net::start(*keys.node.seed(), genesis_id, net_config).await?;
     let vault = Arc::new(Vault::new(store.clone()));

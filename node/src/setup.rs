@@ -98,6 +98,9 @@ pub enum SetupError {
     /// The kit names no organisation of that network.
     #[error("the kit's secret is too short or damaged")]
     Secret,
+    /// What the founder decided founds no network.
+    #[error(transparent)]
+    Genesis(#[from] ledger::GenesisError),
     /// The store of the new node cannot be made.
     #[error(transparent)]
     Store(#[from] bithealth_store::OpenError),
@@ -114,6 +117,8 @@ pub struct Charter<'a> {
     pub organisation: &'a str,
     /// Who may open a new era, if anybody may; sound by [`ledger::RecoveryPolicy::from_message`].
     pub recovery: Option<v1::RecoveryPolicy>,
+    /// The pace of blocks.
+    pub parameters: v1::Parameters,
 }
 
 /// Founds a network with this organisation as its first member.
@@ -127,7 +132,7 @@ pub fn init(
     unlocking: &Unlocking,
     config: &Config,
 ) -> Result<Founded, SetupError> {
-    let Charter { network, organisation, recovery } = charter;
+    let Charter { network, organisation, recovery, parameters } = charter;
     home.check_free()?;
     let keys = NodeKeys::new(OrganisationSecret::random());
     let certificate = certify(&keys, site);
@@ -140,7 +145,9 @@ pub fn init(
         founder: Some(member_record(&keys, organisation)),
         founder_node: Some(certificate.clone()),
         recovery,
+        parameters: Some(parameters),
     };
+    ledger::State::from_genesis(genesis.clone())?;
     let founding =
         Founding { genesis: &genesis, certificate: &certificate, admission: None, keys: &keys, unlocking, config };
     home.found(&founding)?;

@@ -78,6 +78,7 @@ fn genesis() -> v1::Genesis {
             witnesses: vec![],
             cosignatures: 0,
         }),
+        parameters: Some(v1::Parameters { block_interval_ms: 500, heartbeat_ms: 60_000 }),
     }
 }
 

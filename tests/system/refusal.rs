@@ -222,3 +222,18 @@ fn a_genesis_of_another_network_starts_no_node() {
     assert_eq!(refused.exit, 1, "{refused:?}");
     assert!(refused.error.contains("genesis.bin is of network"), "{refused:?}");
 }
+
+#[test]
+fn a_configuration_that_disagrees_with_the_network_starts_no_node_and_names_the_difference() {
+    let mut cluster = Cluster::start(&["north-1"]);
+    let clinic = &mut cluster["north-1"];
+    clinic.stop();
+    let path = clinic.home.join("config.toml");
+    let config = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, format!("heartbeat_ms = 180000\nblock_interval_ms = 250\n{config}")).unwrap();
+    let refused = clinic.ask(&["node", "--key-file", clinic.key_file().to_str().unwrap()]);
+    assert_eq!(refused.exit, 1, "{refused:?}");
+    assert!(refused.error.contains("block_interval_ms = 250, this network has 1000"), "{refused:?}");
+    std::fs::write(&path, format!("heartbeat_ms = 180000\n{config}")).unwrap();
+    clinic.start();
+}

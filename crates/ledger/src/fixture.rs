@@ -83,6 +83,7 @@ pub(crate) fn genesis() -> v1::Genesis {
         founder: Some(record(1, "one")),
         founder_node: Some(node_certificate_of(1)),
         recovery: Some(policy()),
+        parameters: None,
     }
 }
 

@@ -59,7 +59,7 @@ pub use recovery::{
     recovery_origin,
 };
 pub use registry::{Member, Node, Proposal};
-pub use state::{GenesisError, State};
+pub use state::{GenesisError, PARAMETERS_DEFAULT, State};
 pub use validators::{NotValidators, VALIDATORS_MAX, Validator, ValidatorSet, faulty, quorum};
 
 #[cfg(test)]

@@ -28,6 +28,18 @@ pub enum GenesisError {
     /// A field of the genesis itself, or its founder's record or certificate, is not valid.
     #[error(transparent)]
     Membership(#[from] MembershipError),
+    /// A parameter is out of bounds.
+    #[error("the network's {what} is {got} ms, {min} to {max} are accepted")]
+    Parameter {
+        /// Which.
+        what: &'static str,
+        /// What it is.
+        got: u64,
+        /// The least.
+        min: u64,
+        /// The most.
+        max: u64,
+    },
     /// Its recovery policy is none.
     #[error(transparent)]
     Recovery(#[from] NotPolicy),
@@ -91,6 +103,7 @@ impl State {
         if member != founder {
             return Err(GenesisError::OtherMember { got: member, want: founder });
         }
+        check_parameters(&parameters_of(&genesis))?;
         let eras = Eras::new(&genesis)?;
         let registry = Registry::founded(record, certificate, node);
         let view = registry.view(&Covered::OrNot);
@@ -116,6 +129,11 @@ impl State {
     /// The genesis.
     pub fn genesis(&self) -> &v1::Genesis {
         &self.genesis
+    }
+
+    /// The pace of blocks that all keep.
+    pub fn parameters(&self) -> v1::Parameters {
+        parameters_of(&self.genesis)
     }
 
     /// What names this network.
@@ -511,6 +529,21 @@ impl State {
             self.logs.entry(author).or_default().closed.get_or_insert(all.get(&author).copied().unwrap_or(0));
         }
     }
+}
+
+/// No block sooner than a second after the one before, and one at least every three minutes.
+pub const PARAMETERS_DEFAULT: v1::Parameters = v1::Parameters { block_interval_ms: 1_000, heartbeat_ms: 180_000 };
+
+fn parameters_of(genesis: &v1::Genesis) -> v1::Parameters {
+    genesis.parameters.unwrap_or(PARAMETERS_DEFAULT)
+}
+
+fn check_parameters(parameters: &v1::Parameters) -> Result<(), GenesisError> {
+    let within = |what, got, min: u64, max: u64| {
+        if (min..=max).contains(&got) { Ok(()) } else { Err(GenesisError::Parameter { what, got, min, max }) }
+    };
+    within("block interval", parameters.block_interval_ms, 100, 60_000)?;
+    within("heartbeat", parameters.heartbeat_ms, parameters.block_interval_ms, 24 * 3_600_000)
 }
 
 /// The author and length that a frontier tells.

@@ -127,6 +127,12 @@ pub struct InitArgs {
     /// cosignatures. It cannot be changed later [default: nobody]
     #[arg(long, value_name = "FILE")]
     pub recovery: Option<PathBuf>,
+    /// No block comes sooner than this after the one before; all members keep to it
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
+    pub block_interval: Duration,
+    /// A block comes after this even if there is nothing to finalise; all members keep to it
+    #[arg(long, value_name = "TIME", default_value = "3m", value_parser = parse_duration)]
+    pub heartbeat: Duration,
     /// See there.
     #[command(flatten)]
     pub site: SiteArgs,

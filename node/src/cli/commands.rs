@@ -4,6 +4,7 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 
 use bithealth_http::api::ExportFilter;
+use bithealth_proto::v1;
 use bithealth_types::ByteLen;
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -33,7 +34,11 @@ pub(crate) async fn init(data_dir: &Path, args: InitArgs, show: Show) -> Result<
     let unlocking = secret::new_unlock(&args.unlock)?;
     let (site, config) = site(args.site, &unlocking);
     let recovery = args.recovery.as_deref().map(recover::read_policy).transpose()?;
-    let charter = Charter { network: &args.network, organisation: &args.name, recovery };
+    let parameters = v1::Parameters {
+        block_interval_ms: args.block_interval.as_millis() as u64,
+        heartbeat_ms: args.heartbeat.as_millis() as u64,
+    };
+    let charter = Charter { network: &args.network, organisation: &args.name, recovery, parameters };
     let made = setup::init(&home, charter, &site, &unlocking, &config).map_err(Failure::new)?;
     show_founded(&made, show);
     show.note(AFTER_SETUP);

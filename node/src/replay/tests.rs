@@ -56,6 +56,7 @@ fn genesis() -> v1::Genesis {
         founder: Some(member_record(&member(), "one", &[1; 1216], by(ORGANISATION))),
         founder_node: Some(certificate_of(FIRST, public(VALIDATOR))),
         recovery: None,
+        parameters: None,
     }
 }
 

@@ -29,6 +29,17 @@ fn a_false_genesis_is_refused() {
     assert_eq!(refused(v1::Genesis { founder_node: None, ..genesis() }), absent("the certificate of the first node"));
     let other = v1::Genesis { founder_node: Some(node_certificate_of(2)), ..genesis() };
     assert_eq!(refused(other), GenesisError::OtherMember { got: member(2), want: member(1) });
+    let paced = |block_interval_ms, heartbeat_ms| {
+        let parameters = Some(v1::Parameters { block_interval_ms, heartbeat_ms });
+        State::from_genesis(v1::Genesis { parameters, ..genesis() }).map(|state| state.parameters())
+    };
+    let out = |what, got, min, max| Err(GenesisError::Parameter { what, got, min, max });
+    assert_eq!(paced(99, 1000), out("block interval", 99, 100, 60_000));
+    assert_eq!(paced(60_001, 1000), out("block interval", 60_001, 100, 60_000));
+    assert_eq!(paced(100, 99), out("heartbeat", 99, 100, 86_400_000));
+    assert_eq!(paced(100, 86_400_001), out("heartbeat", 86_400_001, 100, 86_400_000));
+    assert_eq!(paced(100, 100), Ok(v1::Parameters { block_interval_ms: 100, heartbeat_ms: 100 }));
+    assert_eq!(state().parameters(), PARAMETERS_DEFAULT);
     let salt = v1::Genesis { salt: Bytes::new(), ..genesis() };
     let want = MembershipError::Length { what: "the genesis' salt", got: 0, want: 32 };
     assert_eq!(refused(salt), want.into());

@@ -46,6 +46,7 @@ impl Founding {
             founder: Some(record(0)),
             founder_node: Some(node(0)),
             recovery: Some(policy()),
+            parameters: None,
         };
         let mut state = State::from_genesis(genesis.clone()).expect("the genesis is sound");
         let mut entries = Vec::new();
