@@ -16,6 +16,7 @@ mod system {
     mod proofs;
     mod recovery;
     mod refusal;
+    mod size;
     mod twins;
     mod votes;
     mod witness;

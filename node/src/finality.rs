@@ -167,12 +167,18 @@ struct Driver {
 impl Driver {
     fn open(node: Arc<Node>, dir: &std::path::Path, opened: Option<Opened>) -> anyhow::Result<Self> {
         let era = opened.as_ref().map_or_else(|| node.chain.state().era(), |opened| opened.era);
-        // What was signed in one era says nothing about another.
-        let dir = if era == 0 { dir.to_owned() } else { dir.join(format!("era-{era}")) };
+        let deciding = opened.as_ref().map(|opened| opened.validators.clone());
+        let deciding = deciding.unwrap_or_else(|| node.chain.state().validators().clone());
+        let key = ValidatorId(node.keys.voting(&deciding).id().0);
+        // What was signed with one key, or in one era, says nothing about another.
+        let dir = dir.join(format!("{}-{era}", key.short()));
         let (wal, found) = Wal::open(Arc::new(OsDisk), &dir)?;
-        let key = ValidatorId(node.keys.validator.id().0);
         let keys = node.keys.clone();
-        let signer = Box::new(move |message: &[u8]| Some(keys.validator.sign(message)));
+        let is_former = keys.validator.id().0 != key.0;
+        let signer = Box::new(move |message: &[u8]| {
+            let signing = keys.former.as_ref().filter(|_| is_former).unwrap_or(&keys.validator);
+            Some(signing.sign(message))
+        });
         let network = era_domain(&node.chain.state().genesis_id(), era);
         let engine = Engine::new(network, key, signer, found.safety.as_deref())?;
         let tip = node.chain.state().height();
@@ -255,6 +261,10 @@ impl Driver {
 
     /// Whether this node decides something else by now.
     fn has_turned(&self) -> bool {
+        let keys = &self.node.keys;
+        if keys.former.is_some() && keys.voting(&self.validators()).id().0 != self.key.0 {
+            return true;
+        }
         match self.node.recovery.turn(&self.node.chain) {
             Turn::Goes => self.node.chain.state().era() != self.era,
             Turn::Opens(opened) => opened.era != self.era,

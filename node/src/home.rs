@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use bithealth_proto::{DecodeError, Limited, decode, encode, v1};
 
 use crate::config::{Config, ConfigError};
-use crate::keys::{KeysError, NodeKeys, Unlocking, write_private};
+use crate::keys::{KeysError, NodeKeys, Unlocking, replace, write_private};
 
 /// Paths in a data directory.
 #[derive(Clone, Debug)]
@@ -190,6 +190,22 @@ impl Home {
             return Ok(None);
         }
         read(&self.admission_path()).map(Some)
+    }
+
+    /// Puts these keys in the place of those that are there.
+    ///
+    /// # Errors
+    /// [`HomeError`] if they cannot be written; those that were there still are.
+    pub fn replace_keys(&self, keys: &NodeKeys, unlocking: &Unlocking) -> Result<(), HomeError> {
+        Ok(keys.replace(&self.keys_path(), unlocking)?)
+    }
+
+    /// Puts this certificate in the place of the one that is there.
+    ///
+    /// # Errors
+    /// [`HomeError`] if it cannot be written; the one that was there still is.
+    pub fn replace_certificate(&self, certificate: &v1::NodeCertificate) -> Result<(), HomeError> {
+        Ok(replace(&self.certificate_path(), |new| write_private(new, &encode(certificate)))?)
     }
 
     /// The keys.

@@ -6,7 +6,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use bithealth_envelope::{AtRestError, NodeKey, OrganisationKeys, OrganisationSecret, SealAtRestError, Sealed, Unlock};
+use bithealth_ledger::ValidatorSet;
 use bithealth_proto::{DecodeError, decode, encode, v1};
+use bithealth_types::ValidatorId;
 use bytes::Bytes;
 use zeroize::Zeroizing;
 
@@ -30,6 +32,8 @@ pub struct NodeKeys {
     pub node: NodeKey,
     /// Votes for the organisation.
     pub validator: NodeKey,
+    /// Votes until a block lets the other one vote; destroyed at the first start after.
+    pub former: Option<NodeKey>,
     /// The organisation's keys.
     pub organisation: OrganisationKeys,
     /// What the organisation's keys are derived from, and the kit holds.
@@ -85,7 +89,18 @@ impl NodeKeys {
     /// New keys of a node of the organisation that `secret` makes.
     pub fn new(secret: OrganisationSecret) -> Self {
         let organisation = OrganisationKeys::derive(&secret);
-        Self { node: NodeKey::random(), validator: NodeKey::random(), organisation, secret }
+        Self { node: NodeKey::random(), validator: NodeKey::random(), former: None, organisation, secret }
+    }
+
+    /// From now on another key should vote; this one votes until it does.
+    pub fn rotate(&mut self) {
+        self.former = Some(std::mem::replace(&mut self.validator, NodeKey::random()));
+    }
+
+    /// The key that these validators let vote: the new one, else the former.
+    pub fn voting(&self, validators: &ValidatorSet) -> &NodeKey {
+        let votes = |key: &&NodeKey| validators.position(&ValidatorId(key.id().0)).is_some();
+        Some(&self.validator).filter(votes).or(self.former.as_ref().filter(votes)).unwrap_or(&self.validator)
     }
 
     /// Writes them sealed, readable by this user only.
@@ -96,6 +111,10 @@ impl NodeKeys {
         let keys = v1::Keys {
             node_seed: Bytes::copy_from_slice(&self.node.seed()[..]),
             validator_seed: Bytes::copy_from_slice(&self.validator.seed()[..]),
+            former_validator_seed: self
+                .former
+                .as_ref()
+                .map_or_else(Bytes::new, |key| Bytes::copy_from_slice(&key.seed()[..])),
             organisation_secret: Bytes::copy_from_slice(&self.secret.expose()[..]),
         };
         let plaintext = Zeroizing::new(encode(&keys));
@@ -108,6 +127,14 @@ impl NodeKeys {
             sealed: sealed.bytes.into(),
         };
         write_private(path, &encode(&message))
+    }
+
+    /// As [`NodeKeys::save`], in place of those that are there, which are gone then.
+    ///
+    /// # Errors
+    /// As [`NodeKeys::save`]; those that were there are still there.
+    pub fn replace(&self, path: &Path, unlocking: &Unlocking) -> Result<(), KeysError> {
+        replace(path, |new| self.save(new, unlocking))
     }
 
     /// Reads and opens them.
@@ -134,7 +161,8 @@ impl NodeKeys {
         let secret = keys.organisation_secret.as_ref().try_into().expect("we sealed 32 bytes, and they opened");
         let secret = OrganisationSecret::from_bytes(secret);
         let (node, validator) = (NodeKey::from_seed(seed), NodeKey::from_seed(validator));
-        Ok(Self { node, validator, organisation: OrganisationKeys::derive(&secret), secret })
+        let former = keys.former_validator_seed.as_ref().try_into().ok().map(NodeKey::from_seed);
+        Ok(Self { node, validator, former, organisation: OrganisationKeys::derive(&secret), secret })
     }
 }
 
@@ -160,6 +188,17 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), KeysError> 
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(io)?;
     file.write_all(bytes).map_err(io)?;
     file.sync_all().map_err(io)
+}
+
+/// Has `write` make a new file, and puts it in the place of the one at `path`, durably.
+pub(crate) fn replace(path: &Path, write: impl FnOnce(&Path) -> Result<(), KeysError>) -> Result<(), KeysError> {
+    let io = |source| KeysError::Io { path: path.to_owned(), source };
+    let new = path.with_extension("new");
+    let _ = fs::remove_file(&new); // left by one that was cut off
+    write(&new)?;
+    fs::rename(&new, path).map_err(io)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)
 }
 
 fn with_unlock<T>(unlocking: &Unlocking, use_it: impl FnOnce(Unlock<'_>) -> T) -> Result<T, KeysError> {
@@ -214,6 +253,32 @@ mod tests {
         let keys = NodeKeys::new(OrganisationSecret::random());
         keys.save(&path, &unlocking).unwrap();
         assert!(matches!(keys.save(&path, &unlocking), Err(KeysError::Io { .. })));
+    }
+
+    #[test]
+    fn a_rotation_keeps_the_former_key_until_it_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys.bin");
+        let unlocking = Unlocking::KeyFile(folder.path().join("key"));
+        ensure_key_file(&folder.path().join("key")).unwrap();
+        let mut keys = NodeKeys::new(OrganisationSecret::random());
+        keys.save(&path, &unlocking).unwrap();
+        let first = keys.validator.id();
+        keys.rotate();
+        keys.replace(&path, &unlocking).unwrap();
+        let mut again = NodeKeys::load(&path, &unlocking).unwrap();
+        assert_eq!(again.former.as_ref().map(NodeKey::id), Some(first));
+        assert_ne!(again.validator.id(), first);
+        let member = bithealth_types::MemberId([1; 32]);
+        let set = |key: &NodeKey| {
+            let key = ValidatorId(key.id().0);
+            ValidatorSet::new(vec![bithealth_ledger::Validator { member, key }]).unwrap()
+        };
+        assert_eq!(again.voting(&set(again.former.as_ref().unwrap())).id(), first);
+        assert_eq!(again.voting(&set(&again.validator)).id(), again.validator.id());
+        again.former = None;
+        again.replace(&path, &unlocking).unwrap();
+        assert!(NodeKeys::load(&path, &unlocking).unwrap().former.is_none());
     }
 
     #[test]

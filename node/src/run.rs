@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex};
 
 use bithealth_http::ServeError;
 use bithealth_net::StartError;
+use bithealth_proto::v1;
 use bithealth_store::{Kind, OpenError, ReadError, Store};
-use bithealth_types::{GenesisId, MemberId, NodeId};
+use bithealth_types::{GenesisId, MemberId, NodeId, ValidatorId};
 use tokio::sync::{Notify, Semaphore, watch};
 use tracing::{error, info, warn};
 
@@ -143,7 +144,8 @@ async fn wait_for(mut ended: watch::Receiver<bool>) {
 async fn start(home: &Home, unlocking: &Unlocking) -> Result<(Arc<Node>, bithealth_net::Events), RunError> {
     let config = home.config()?;
     let (keys_home, unlocking) = (home.clone(), unlocking.clone());
-    let keys = Arc::new(blocking(move || keys_home.keys(&unlocking)).await?);
+    let opening = unlocking.clone();
+    let mut keys = blocking(move || keys_home.keys(&opening)).await?;
     let genesis = home.genesis()?;
     let (path, reserve) = (home.store_path(), config.disk_reserve_bytes);
     let store_config = bithealth_store::Config { reserve_len: reserve, ..Default::default() };
@@ -153,6 +155,13 @@ async fn start(home: &Home, unlocking: &Unlocking) -> Result<(Arc<Node>, bitheal
     let checked = store.clone();
     blocking(move || check_network(&checked, genesis_id)).await?;
     let chain = Arc::new(blocking(move || Chain::open(genesis, chain_store, node_key)).await?);
+    if keys.former.is_some() && chain.state().validators().position(&ValidatorId(keys.validator.id().0)).is_some() {
+        keys.former = None;
+        let home = home.clone();
+        keys = blocking(move || home.replace_keys(&keys, &unlocking).map(|()| keys)).await?;
+        info!("the key this node voted with before is destroyed");
+    }
+    let keys = Arc::new(keys);
     config.check_parameters(&chain.state().parameters())?;
     let net_config = bithealth_net::Config { listen: config.listen.clone(), ..Default::default() };
     let (net, events) = bithealth_net::start(*keys.node.seed(), genesis_id, net_config).await?;
@@ -188,6 +197,8 @@ async fn start(home: &Home, unlocking: &Unlocking) -> Result<(Arc<Node>, bitheal
     });
     let recovering = node.clone();
     blocking(move || take_up(&recovering)).await.map_err(RunError::Recover)?;
+    let certifying = node.clone();
+    blocking(move || certify(&certifying)).await?;
     if restore::is_noted(&node.store) {
         node.restoring.send_modify(|progress| progress.phase = restore::Phase::Connecting);
     }
@@ -205,6 +216,19 @@ fn check_network(store: &Store, genesis: GenesisId) -> Result<(), RunError> {
     };
     match GenesisId::try_from(item.meta.as_ref()) {
         Ok(want) if want != genesis => Err(RunError::OtherNetwork { got: genesis, want }),
+        _ => Ok(()),
+    }
+}
+
+/// Puts our certificate on the ledger if that knows another key to vote with. Blocks.
+fn certify(node: &Arc<Node>) -> Result<(), ChainError> {
+    let ours = ValidatorId::try_from(node.certificate.validator.as_ref()).ok();
+    let known = node.chain.state().node(&node.id()).filter(|it| !it.retired).map(|it| it.validator);
+    match known {
+        Some(known) if known != ours => {
+            info!("this node votes with a new key from the next block on");
+            node.append(v1::entry::Operation::AddNode(node.certificate.clone())).map(drop)
+        }
         _ => Ok(()),
     }
 }

@@ -10,7 +10,7 @@ use bithealth_ledger as ledger;
 use bithealth_net::{DialError, Net, OpenError, Protocol, StartError};
 use bithealth_proto::v1::{self, hello_answer::Answer};
 use bithealth_store::Store;
-use bithealth_types::{GenesisId, MemberId, NodeId};
+use bithealth_types::{GenesisId, MemberId, NodeId, ValidatorId};
 use bytes::Bytes;
 
 use crate::config::Config;
@@ -98,6 +98,9 @@ pub enum SetupError {
     /// The kit names no organisation of that network.
     #[error("the kit's secret is too short or damaged")]
     Secret,
+    /// The key before the last one is still needed.
+    #[error("the key this node voted with before is still kept: start the node, and once more when its new key votes")]
+    Rotating,
     /// What the founder decided founds no network.
     #[error(transparent)]
     Genesis(#[from] ledger::GenesisError),
@@ -266,6 +269,26 @@ fn certify(keys: &NodeKeys, site: &Site) -> v1::NodeCertificate {
         validator: Bytes::copy_from_slice(keys.validator.id().as_bytes()),
     };
     ledger::node_certificate(certificate, |message| organisation.sign(message))
+}
+
+/// Gives a stopped node a new key to vote with; its ledger hears of it at the next start. One that was cut off goes on.
+/// The new key.
+///
+/// # Errors
+/// [`SetupError`] if nothing was set up there, or the keys cannot be opened or written.
+pub fn rotate(home: &Home, unlocking: &Unlocking) -> Result<ValidatorId, SetupError> {
+    let (mut keys, certificate) = (home.keys(unlocking)?, home.certificate()?);
+    let is_certified = certificate.validator == keys.validator.id().0.as_slice();
+    if is_certified && keys.former.is_some() {
+        return Err(SetupError::Rotating);
+    }
+    if is_certified {
+        keys.rotate();
+        home.replace_keys(&keys, unlocking)?;
+    }
+    let v1::NodeCertificate { region, jurisdiction, capacity, .. } = certificate;
+    home.replace_certificate(&certify(&keys, &Site { region, jurisdiction, capacity }))?;
+    Ok(ValidatorId(keys.validator.id().0))
 }
 
 /// A node that is not in the network yet tells a contact who it is, and learns the genesis.

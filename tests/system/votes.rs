@@ -109,6 +109,38 @@ fn who_is_voted_out_decides_nothing_and_holds_nothing_new_and_its_records_stay()
 }
 
 #[test]
+fn a_clinic_votes_with_a_new_key_and_the_old_one_is_destroyed() {
+    let mut cluster = Cluster::start(&["north-1"]);
+    let clinic = &mut cluster["north-1"];
+    let unlock = ["--key-file".to_owned(), clinic.key_file().to_str().unwrap().to_owned()];
+    let rotate = ["admin", "rotate-key", &unlock[0], &unlock[1]];
+    let refused = clinic.ask(&rotate);
+    assert!(refused.exit == 1 && refused.error.contains("bithealth stop"), "{refused:?}");
+    clinic.stop();
+    let keys = || std::fs::read(clinic.home.join("keys.bin")).unwrap();
+    let before = keys();
+    clinic.done(&rotate);
+    assert_ne!(keys(), before);
+    let again = clinic.ask(&rotate);
+    assert!(again.exit == 1 && again.error.contains("still kept"), "{again:?}");
+    // Alone it is the quorum: the old key decides the block that lets the new one vote, which decides the next.
+    clinic.start();
+    let record = clinic.home.with_extension("record");
+    for number in 0..2 {
+        write(&record, bytes_of(number, 100));
+        let proof = clinic.home.with_extension(format!("proof-{number}"));
+        clinic.done(&["notarise", text(&record), "-o", text(&proof)]);
+    }
+    clinic.done(&["ledger", "verify"]);
+    clinic.stop();
+    let kept = std::fs::read(clinic.home.join("keys.bin")).unwrap();
+    clinic.start();
+    assert_ne!(std::fs::read(clinic.home.join("keys.bin")).unwrap(), kept, "the former key is gone");
+    clinic.stop();
+    clinic.done(&rotate);
+}
+
+#[test]
 fn what_records_survive_is_decided_together_and_an_author_may_ask_for_more() {
     let cluster = Cluster::start(&["north-1", "north-2", "north-3"]);
     let [first, second, third] = ["north-1", "north-2", "north-3"].map(|name| &cluster[name]);

@@ -21,6 +21,7 @@ pub(crate) async fn run(client: &Client, command: AdminCommand, show: Show) -> R
             tell(&proposal, show);
             Ok(Exit::Done)
         }
+        AdminCommand::RotateKey { .. } => unreachable!("dispatched before"),
         AdminCommand::RecoveryKey { output } => recover::make_key(&output, show),
         AdminCommand::Recover(command) => recover::run(client, command, show).await,
         AdminCommand::Approve { proposal } => {

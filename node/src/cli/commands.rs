@@ -9,7 +9,7 @@ use bithealth_types::ByteLen;
 use serde_json::json;
 use tokio::sync::oneshot;
 
-use super::args::{DemoArgs, InitArgs, JoinArgs, NodeArgs, OfferArgs, RestoreArgs, SiteArgs};
+use super::args::{DemoArgs, InitArgs, JoinArgs, NodeArgs, OfferArgs, RestoreArgs, SiteArgs, UnlockArgs};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::show::{Show, plain};
@@ -53,6 +53,20 @@ pub(crate) async fn join(data_dir: &Path, args: JoinArgs, show: Show) -> Result<
     let joined = setup::join(&home, &args.invite, capacity, &unlocking, &config).await;
     show_founded(&joined.map_err(Failure::new)?, show);
     show.note(AFTER_SETUP);
+    Ok(Exit::Done)
+}
+
+/// Runs `admin rotate-key`.
+pub(crate) async fn rotate(data_dir: &Path, client: &Client, args: &UnlockArgs, show: Show) -> Result<Exit, Failure> {
+    let home = Home::new(data_dir);
+    let config = home.config().map_err(Failure::new)?;
+    if client.peers().await.is_ok() {
+        return Err(Failure::new("the node runs with its old key").next("stop it first: `bithealth stop`"));
+    }
+    let unlocking = secret::unlock(args, config.key_file.as_deref())?;
+    let key = setup::rotate(&home, &unlocking).map_err(Failure::new)?;
+    show.answer(&json!({ "validator": key }), |_| format!("{key} is to vote from now on"));
+    show.note("next: start the node; it tells the ledger, and votes with the old key until a block covers that");
     Ok(Exit::Done)
 }
 

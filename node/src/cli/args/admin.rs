@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use bithealth_http::api::SurviveWanted;
 use clap::{Subcommand, ValueEnum};
 
+use super::UnlockArgs;
 use super::parse::parse_jurisdiction;
 
 /// `admin`
@@ -19,6 +20,12 @@ pub enum AdminCommand {
     Approve {
         /// Its id, as `proposals` shows it
         proposal: String,
+    },
+    /// Give this node, which is stopped, a new key to vote with; the old one is destroyed once the new one votes
+    RotateKey {
+        /// See there.
+        #[command(flatten)]
+        unlock: UnlockArgs,
     },
     /// For a holder, who needs no node: make a key that can open a new era when most clinics are gone for good
     RecoveryKey {
