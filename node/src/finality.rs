@@ -229,11 +229,15 @@ impl Driver {
         })
         .await;
         loop {
+            let has_turned = driver.has_turned();
+            if has_turned {
+                driver.out.clear(); // signed while a recovery came in, which ends this era: as good as never
+            }
             driver.publish().await;
             if driver.halted {
                 return Ended::Halted;
             }
-            if driver.has_turned() {
+            if has_turned {
                 return Ended::Turned;
             }
             let mut inputs = Vec::new();

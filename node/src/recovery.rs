@@ -7,9 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use bithealth_http::api::{RecoveryInfo, RecoveryStanding};
 use bithealth_http::{ErrorBody, ErrorCode};
-use bithealth_ledger::{
-    Opened, RecoveryError, RecoveryPolicy, SignedNote, State, Validator, ValidatorSet, merge, note_text,
-};
+use bithealth_ledger::{Opened, RecoveryError, RecoveryPolicy, SignedNote, State, Validator, ValidatorSet, merge};
 use bithealth_proto::{decode, encode, v1};
 use bithealth_store::{Kind, Store, WriteError};
 use bithealth_types::Height;
@@ -258,7 +256,6 @@ pub fn export(node: &Node) -> Result<v1::RecoveryExport, ErrorBody> {
     let policy = state.recovery_policy().ok_or_else(none)?;
     let (submission, keys) =
         policy.submission(&signed).map_err(|error| ErrorBody::new(ErrorCode::AgainstRules, error))?;
-    debug_assert_eq!(note_text(&signed).as_deref().ok(), Some(submission.note.text()));
     let keys = keys.iter().map(ToString::to_string).collect();
     Ok(v1::RecoveryExport { submission: submission.to_string(), keys })
 }

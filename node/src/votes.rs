@@ -16,8 +16,7 @@ use crate::setup;
 /// Makes an invite and puts it to the vote. Blocks on the disk.
 ///
 /// # Errors
-/// [`ErrorCode::AgainstRules`] if there is an organisation of that name, [`ErrorCode::BadRequest`] if a part of it is out
-/// of bounds.
+/// [`ErrorCode::AgainstRules`] if there is an organisation of that name, or a part of it is out of bounds.
 pub fn invite(node: &Arc<Node>, options: &InviteOptions) -> Result<InviteInfo, ErrorBody> {
     let expires_ms = now_ms().saturating_add(options.ttl_s.saturating_mul(1000));
     let (invite, text) = setup::invite(node, options, expires_ms);

@@ -286,13 +286,10 @@ impl RecoveryPolicy {
     /// # Errors
     /// [`RecoveryError`] if it is none, or nobody signed it.
     pub fn submission(&self, signed: &v1::SignedRecovery) -> Result<(Submission, Vec<VerifierKey>), RecoveryError> {
-        let text = note_text(signed)?;
-        let name = Checkpoint::parse(&text).map_err(|_| RecoveryError::OtherNote)?.origin;
-        let mut leaves: Vec<Digest> =
-            signed.earlier.iter().filter_map(|it| Digest::try_from(it.as_ref()).ok()).collect();
-        leaves.push(leaf_hash(&encode(signed.recovery.as_ref().ok_or(RecoveryError::Absent { what: "message" })?)));
-        let old_len = leaves.len() as u64 - 1;
-        let proof = consistency_proof(&leaves, old_len).unwrap_or_default();
+        let (text, name) = (note_text(signed)?, recovery_checkpoint(signed)?.origin);
+        let old_len = signed.earlier.len() as u64;
+        // The empty log begins every other, and needs no proof.
+        let proof = consistency_proof(&leaves(signed)?, old_len).unwrap_or_default();
         let mut keys = Vec::new();
         let mut note: Option<SignedNote> = None;
         for (holder, it) in self.holders_of(signed)?.into_iter().zip(&signed.holders) {
@@ -311,16 +308,15 @@ impl RecoveryPolicy {
     }
 
     /// Takes the signatures on a note of this recovery that are by holders or witnesses of the policy. Of a witness the
-    /// earliest and the latest stay. How many were new.
+    /// earliest and the latest stay. Whether anything was new.
     ///
     /// # Errors
     /// [`RecoveryError`] if the note is of something else, or a signature by one of them is false; nothing is taken then.
-    pub fn take_note(&self, signed: &mut v1::SignedRecovery, note: &SignedNote) -> Result<usize, RecoveryError> {
-        let text = note_text(signed)?;
-        if note.text() != text {
+    pub fn take_note(&self, signed: &mut v1::SignedRecovery, note: &SignedNote) -> Result<bool, RecoveryError> {
+        let name = recovery_checkpoint(signed)?.origin;
+        if note.text() != note_text(signed)? {
             return Err(RecoveryError::OtherNote);
         }
-        let name = Checkpoint::parse(&text).map_err(|_| RecoveryError::OtherNote)?.origin;
         let mut taken = v1::SignedRecovery { recovery: signed.recovery.clone(), ..Default::default() };
         taken.earlier.clone_from(&signed.earlier);
         for (holder, public) in (0..).zip(&self.holders) {
@@ -339,13 +335,12 @@ impl RecoveryPolicy {
                 taken.cosignatures.push(v1::RecoveryCosignature { witness, time_s, signature });
             }
         }
-        let before = signed.clone();
         let merged = merge(signed, &taken);
         self.holders_of(&merged)?;
         self.cosigned(&merged)?;
+        let is_new = merged != *signed;
         *signed = merged;
-        let count = |it: &v1::SignedRecovery| it.holders.len() + it.cosignatures.len();
-        Ok(if *signed == before { 0 } else { (count(signed) - count(&before)).max(1) })
+        Ok(is_new)
     }
 }
 
@@ -370,14 +365,20 @@ pub fn merge(one: &v1::SignedRecovery, other: &v1::SignedRecovery) -> v1::Signed
 /// # Errors
 /// [`RecoveryError`] if a part of it is missing or is none.
 pub fn note_text(signed: &v1::SignedRecovery) -> Result<String, RecoveryError> {
+    Ok(recovery_checkpoint(signed)?.text().expect("it is made of numbers and digests"))
+}
+
+/// The checkpoint of the log of all recoveries up to this one.
+///
+/// # Errors
+/// [`RecoveryError`] if a part of it is missing or is none.
+pub(crate) fn recovery_checkpoint(signed: &v1::SignedRecovery) -> Result<Checkpoint, RecoveryError> {
     let recovery = signed.recovery.as_ref().ok_or(RecoveryError::Absent { what: "message" })?;
-    let fixed = |bytes: &[u8], what| <[u8; 32]>::try_from(bytes).map_err(|_| RecoveryError::Absent { what });
     let genesis = GenesisId(fixed(&recovery.genesis, "network")?);
     let previous = Digest(fixed(&recovery.previous, "last header")?);
     let validators = recovery.validators.clone().unwrap_or_default();
-    let earlier = signed.earlier.iter().map(|leaf| fixed(leaf, "earlier recovery").map(Digest));
-    let leaves: Vec<Digest> = earlier.chain([Ok(leaf_hash(&encode(recovery)))]).collect::<Result<_, _>>()?;
-    let checkpoint = Checkpoint {
+    let leaves = leaves(signed)?;
+    Ok(Checkpoint {
         origin: recovery_origin(&genesis),
         len: leaves.len() as u64,
         root: root(&leaves),
@@ -385,8 +386,18 @@ pub fn note_text(signed: &v1::SignedRecovery) -> Result<String, RecoveryError> {
             format!("after block {} {previous}", recovery.height),
             format!("{} validators {}", validators.validators.len(), digest(&validators)),
         ],
-    };
-    Ok(checkpoint.text().expect("it is made of numbers and digests"))
+    })
+}
+
+/// Leaf hashes of all recoveries up to this one.
+fn leaves(signed: &v1::SignedRecovery) -> Result<Vec<Digest>, RecoveryError> {
+    let recovery = signed.recovery.as_ref().ok_or(RecoveryError::Absent { what: "message" })?;
+    let earlier = signed.earlier.iter().map(|leaf| fixed(leaf, "earlier recovery").map(Digest));
+    earlier.chain([Ok(leaf_hash(&encode(recovery)))]).collect()
+}
+
+fn fixed(bytes: &[u8], what: &'static str) -> Result<[u8; 32], RecoveryError> {
+    bytes.try_into().map_err(|_| RecoveryError::Absent { what })
 }
 
 /// What names the log of a network's recoveries.

@@ -315,18 +315,24 @@ fn notes_of_holders_and_witnesses_are_taken_and_others_change_nothing() {
     let text = note_text(&signed).unwrap();
     let key = |seed| VerifierKey::new(&recovery_origin(&genesis().id()), NoteAlgorithm::Ed25519, public(seed)).unwrap();
     let note_by = |seed| sign_note(&text, &key(seed), by(seed)).unwrap();
-    assert_eq!(policy.take_note(&mut signed, &note_by(holders()[2])), Ok(1));
-    assert_eq!(policy.take_note(&mut signed, &note_by(holders()[0])), Ok(1));
-    assert_eq!(policy.take_note(&mut signed, &note_by(holders()[0])), Ok(0), "it is there");
-    assert_eq!(policy.take_note(&mut signed, &note_by(1)), Ok(0), "nobody of the policy");
+    assert_eq!(policy.take_note(&mut signed, &note_by(holders()[2])), Ok(true));
+    assert_eq!(policy.take_note(&mut signed, &note_by(holders()[0])), Ok(true));
+    assert_eq!(policy.take_note(&mut signed, &note_by(holders()[0])), Ok(false), "it is there");
+    assert_eq!(policy.take_note(&mut signed, &note_by(1)), Ok(false), "nobody of the policy");
     let mut note = note_by(holders()[0]);
     for time_s in [NOW_S + HOUR_S, NOW_S, NOW_S + 5] {
         let seed = witnesses()[0];
         note.add(cosign(&note, &witness(seed), time_s, by(seed)).unwrap()).unwrap();
     }
-    assert_eq!(policy.take_note(&mut signed, &note), Ok(2), "the first and the last");
+    assert_eq!(policy.take_note(&mut signed, &note), Ok(true), "the first and the last");
     assert_eq!(policy.cosigned(&signed), Ok(vec![(0, NOW_S, NOW_S + HOUR_S)]));
     assert!(state.check_opening(&signed).is_ok());
+
+    // Somebody's file may hold more of a witness than is kept.
+    let mut many = announced(&state, &[1, 2]);
+    (0..5).for_each(|at| cosigns(&mut many, 0, NOW_S + at));
+    assert_eq!(policy.take_note(&mut many, &note), Ok(true));
+    assert_eq!(policy.cosigned(&many), Ok(vec![(0, NOW_S, NOW_S + HOUR_S)]));
 
     let before = signed.clone();
     let other = note_text(&state.propose_recovery(&set(&[1]), NOW)).unwrap();
