@@ -20,7 +20,7 @@ use tracing::error;
 
 use crate::history::History;
 use crate::replay::Replay;
-use crate::vault::whole;
+use crate::vault;
 
 /// Where the proof of a fork is kept.
 const FORK_KEY: &[u8] = b"fork";
@@ -58,8 +58,8 @@ pub enum ChainError {
     /// Entries that should replace others are not those a block covers.
     #[error("these are not the entries that the block covers")]
     OtherEntries,
-    /// A stored entry or block is damaged.
-    #[error("a stored ledger entry is damaged: {0}")]
+    /// Something the ledger stored is damaged.
+    #[error("a stored part of the ledger is damaged: {0}; restore this node with its kit")]
     Damaged(#[from] DecodeError),
 }
 
@@ -101,8 +101,7 @@ impl Chain {
     pub fn open(genesis: v1::Genesis, store: Arc<Store>, key: NodeKey) -> Result<Self, ChainError> {
         let history = History::new(store.clone());
         let state = Replay::new(State::from_genesis(genesis)?, &history).run()?;
-        let fork = store.contains(Kind::Meta, FORK_KEY)?.then(|| whole(&store, Kind::Meta, FORK_KEY)).transpose()?;
-        let fork = fork.map(|bytes| decode(&bytes)).transpose()?;
+        let fork = vault::message::<_, ChainError>(&store, Kind::Meta, FORK_KEY)?;
         Ok(Self {
             state: RwLock::new(state),
             store,

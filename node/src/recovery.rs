@@ -8,14 +8,14 @@ use std::sync::{Arc, Mutex};
 use bithealth_http::api::{RecoveryInfo, RecoveryStanding};
 use bithealth_http::{ErrorBody, ErrorCode};
 use bithealth_ledger::{Opened, RecoveryError, RecoveryPolicy, SignedNote, State, Validator, ValidatorSet, merge};
-use bithealth_proto::{decode, encode, v1};
+use bithealth_proto::{encode, v1};
 use bithealth_store::{Kind, Store, WriteError};
 use bithealth_types::Height;
 use tracing::{error, info, warn};
 
-use crate::chain::Chain;
+use crate::chain::{Chain, ChainError};
 use crate::node::{Node, now_ms};
-use crate::votes;
+use crate::{vault, votes};
 
 /// Recoveries a peer tells of, at most.
 pub const TOLD_MAX: usize = 2;
@@ -58,11 +58,15 @@ pub enum NotTaken {
 }
 
 impl Recovery {
-    /// Reads what is kept. What cannot be read is named in the log. Blocks.
-    pub fn open(store: &Store, state: &State) -> Self {
-        let mut kept = Kept { announced: read(store, ANNOUNCED), conflict: read(store, CONFLICT), opened: None };
+    /// Reads what is kept. Blocks.
+    ///
+    /// # Errors
+    /// [`ChainError`] if it cannot be read: a node that forgot a recovery would sign in the era it ends.
+    pub fn open(store: &Store, state: &State) -> Result<Self, ChainError> {
+        let read = |key| vault::message::<_, ChainError>(store, Kind::Meta, key);
+        let mut kept = Kept { announced: read(ANNOUNCED)?, conflict: read(CONFLICT)?, opened: None };
         kept.look(state);
-        Self(Mutex::new(kept))
+        Ok(Self(Mutex::new(kept)))
     }
 
     /// What this node may decide now.
@@ -260,21 +264,7 @@ pub fn export(node: &Node) -> Result<v1::RecoveryExport, ErrorBody> {
     Ok(v1::RecoveryExport { submission: submission.to_string(), keys })
 }
 
-fn read(store: &Store, key: &[u8]) -> Option<v1::SignedRecovery> {
-    match store.get(Kind::Meta, key) {
-        Ok(item) => {
-            let read = decode(&item?.meta);
-            read.inspect_err(|error| error!(%error, "an announced recovery that was kept is damaged: ask for it again"))
-                .ok()
-        }
-        Err(error) => {
-            error!(%error, "an announced recovery that was kept cannot be read");
-            None
-        }
-    }
-}
-
 fn write(store: &Store, key: &[u8], signed: &v1::SignedRecovery) -> Result<(), WriteError> {
-    let position = store.put(Kind::Meta, key, &encode(signed), &[])?;
+    let position = store.put(Kind::Meta, key, &[], &[&encode(signed)])?;
     store.sync(position)
 }

@@ -171,7 +171,7 @@ async fn start(home: &Home, unlocking: &Unlocking) -> Result<(Arc<Node>, bitheal
     let cosigned = store.clone();
     let witnesses = blocking(move || Witnesses::open(&cosigned)).await;
     let (kept, opening) = (store.clone(), chain.clone());
-    let recovery = blocking(move || Recovery::open(&kept, &opening.state())).await;
+    let recovery = blocking(move || Recovery::open(&kept, &opening.state())).await?;
     let node = Arc::new(Node {
         recovery,
         witnesses,

@@ -7,7 +7,7 @@ use std::sync::{Arc, RwLock};
 
 use bithealth_merkle::LeafTree;
 use bithealth_pack::CodedPack;
-use bithealth_proto::{DecodeError, decode, encode, v1};
+use bithealth_proto::{DecodeError, Limited, decode, encode, v1};
 use bithealth_store::{Kind, Position, ReadError, Store, WriteError};
 use bithealth_types::{Code, Digest, LEAF_LEN, LeafIndex, NodeId, PackId, ShardIndex};
 use bytes::Bytes;
@@ -239,10 +239,7 @@ impl Vault {
 
     /// Which shards of an own pack are known to be durable elsewhere.
     pub fn holders(&self, pack: &PackId) -> Result<v1::Holders, VaultError> {
-        if !self.store.contains(Kind::Meta, &holders_key(pack))? {
-            return Ok(v1::Holders::default());
-        }
-        Ok(decode(&whole(&self.store, Kind::Meta, &holders_key(pack))?)?)
+        Ok(message::<_, VaultError>(&self.store, Kind::Meta, &holders_key(pack))?.unwrap_or_default())
     }
 
     /// Keeps the sealed catalog of a pack that was granted to us.
@@ -268,6 +265,16 @@ pub(crate) fn keys(store: &Store, kind: Kind) -> Result<Vec<Vec<u8>>, ReadError>
 pub(crate) fn whole(store: &Store, kind: Kind, key: &[u8]) -> Result<Bytes, ReadError> {
     let len = store.get(kind, key)?.map_or(0, |item| item.len);
     store.read(kind, key, 0..len)
+}
+
+/// A whole body that is a message, if there is one.
+pub(crate) fn message<M, E>(store: &Store, kind: Kind, key: &[u8]) -> Result<Option<M>, E>
+where
+    M: Limited,
+    E: From<ReadError> + From<DecodeError>,
+{
+    let bytes = store.contains(kind, key)?.then(|| whole(store, kind, key)).transpose()?;
+    Ok(bytes.map(|bytes| decode(&bytes)).transpose()?)
 }
 
 /// The pack and shard that a key names.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::network::Wire;
-use crate::{program, wait_until};
+use crate::{program, text, wait_until};
 
 /// How long a command may take.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(120);
@@ -289,11 +289,6 @@ impl Drop for Clinic {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-/// A path as an argument.
-pub(crate) fn text(path: &Path) -> &str {
-    path.to_str().expect("folders of tests have plain names")
 }
 
 /// Reads a command to its end; one that hangs is killed.

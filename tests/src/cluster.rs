@@ -161,7 +161,7 @@ impl Clinic {
 
     /// Its recovery kit, written to `path`.
     pub fn kit(&self, path: &Path) {
-        self.done(&["kit", "--output", crate::clinic::text(path)]);
+        self.done(&["kit", "--output", crate::text(path)]);
     }
 }
 

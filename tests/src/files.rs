@@ -13,6 +13,14 @@ pub fn bytes_of(seed: u64, len: usize) -> Vec<u8> {
     bytes
 }
 
+/// A path as an argument.
+///
+/// # Panics
+/// If it is no text.
+pub fn text(path: &Path) -> &str {
+    path.to_str().expect("folders of tests have plain names")
+}
+
 /// Writes a file, and the folders it lies in.
 ///
 /// # Panics

@@ -12,6 +12,6 @@ mod wait;
 pub use clinic::{Answer, Clinic};
 pub use cluster::Cluster;
 pub use dice::Dice;
-pub use files::{bytes_of, files_of, real_data, same_files, write};
+pub use files::{bytes_of, files_of, real_data, same_files, text, write};
 pub use program::program;
 pub use wait::{soon, wait_until};

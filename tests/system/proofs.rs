@@ -3,11 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use bithealth_tests::{Answer, Clinic, Cluster, bytes_of, write};
-
-fn text(path: &Path) -> &str {
-    path.to_str().expect("the test's paths are text")
-}
+use bithealth_tests::{Answer, Clinic, Cluster, bytes_of, text, write};
 
 /// Checks a proof as an outsider would: in a folder without a node.
 fn check(outsider: &Clinic, proof: &Path, genesis: &Path, file: Option<&Path>) -> Answer {

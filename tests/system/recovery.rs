@@ -2,16 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use bithealth_tests::{Answer, Clinic, Cluster, bytes_of, wait_until, write};
+use bithealth_tests::{Answer, Clinic, Cluster, bytes_of, text, wait_until, write};
 use serde_json::Value;
 use tempfile::TempDir;
 
 /// Between a witness's cosignatures. They count seconds.
 const DELAY: &str = "1s";
-
-fn text(path: &Path) -> &str {
-    path.to_str().expect("the test's paths are text")
-}
 
 fn key_of(answer: &Answer) -> String {
     answer.value()["key"].as_str().expect("a key is a text").to_owned()
@@ -161,6 +157,42 @@ fn two_of_five_go_on_as_the_holders_decide_and_one_that_comes_back_decides_nothi
         status["recovery"]["era"] == 1 && status["height"].as_u64() >= height && status["finality"]["validators"] == 2
     });
     assert!(far.status()["finality"]["deciding"].is_null(), "it decides nothing");
+}
+
+#[test]
+fn who_kept_an_announced_recovery_decides_nothing_until_its_era_begins() {
+    let outsiders = Outsiders::new();
+    let cluster = outsiders.network(&["north-1", "south-1", "east-1", "west-1"]);
+    let [recovery, file, early, proof] = ["recovery", "file", "early", "proof"].map(|name| cluster.path(name));
+    let (north, west) = (&cluster["north-1"], &cluster["west-1"]);
+    propose(north, &["north-1", "south-1"], &recovery);
+    outsiders.sign(&recovery, &[0, 1]);
+    assert_eq!(submit(north, &recovery).exit, 0);
+    for clinic in cluster.clinics() {
+        clinic.wait_for("it keeps the recovery", |status| status["recovery"]["standing"] == "announced");
+    }
+    // All four are up and well, and one of them has something to decide.
+    let height = west.status()["height"].clone();
+    write(&file, bytes_of(1, 100));
+    let waits = west.ask(&["notarise", text(&file), "-o", text(&early), "--timeout", "3s"]);
+    assert_ne!(waits.exit, 0, "{waits:?}");
+    for clinic in cluster.clinics() {
+        let status = clinic.status();
+        let halted = status["finality"]["halted"].as_str().unwrap_or_default();
+        assert!(halted.contains("a recovery is announced"), "{status}");
+        assert_eq!(status["height"], height);
+    }
+    let submitted = || submit(north, &outsiders.cosigned(north)).value()["standing"].clone();
+    wait_until("the witness saw the delay pass", || match submitted() {
+        it if it == "ready" || it == "opened" => Ok(()),
+        it => Err(it.to_string()),
+    });
+    for clinic in cluster.clinics() {
+        clinic.wait_for("the era begins, with what waited", |status| {
+            status["recovery"]["era"] == 1 && status["finality"]["validators"] == 2
+        });
+    }
+    west.done(&["notarise", text(&file), "-o", text(&proof)]);
 }
 
 #[test]

@@ -1,13 +1,7 @@
 //! What the members decide by vote: who comes, who goes, who votes, where nodes stand, what records survive.
 
-use std::path::Path;
-
-use bithealth_tests::{Answer, Clinic, Cluster, bytes_of, wait_until, write};
+use bithealth_tests::{Answer, Clinic, Cluster, bytes_of, text, wait_until, write};
 use serde_json::Value;
-
-fn text(path: &Path) -> &str {
-    path.to_str().expect("the test's paths are text")
-}
 
 /// The proposal as a clinic sees it.
 fn proposal(clinic: &Clinic, id: &str) -> Result<Value, String> {
@@ -119,8 +113,13 @@ fn a_clinic_votes_with_a_new_key_and_the_old_one_is_destroyed() {
     clinic.stop();
     let keys = || std::fs::read(clinic.home.join("keys.bin")).unwrap();
     let before = keys();
-    clinic.done(&rotate);
-    assert_ne!(keys(), before);
+    let certificate = clinic.home.join("certificate.bin");
+    let former = std::fs::read(&certificate).unwrap();
+    let key = clinic.done(&rotate).value()["validator"].clone();
+    assert!(keys() != before && key.is_string());
+    // Cut off between the two files, it goes on with the key it made.
+    std::fs::write(&certificate, former).unwrap();
+    assert_eq!(clinic.done(&rotate).value()["validator"], key);
     let again = clinic.ask(&rotate);
     assert!(again.exit == 1 && again.error.contains("still kept"), "{again:?}");
     // Alone it is the quorum: the old key decides the block that lets the new one vote, which decides the next.

@@ -5,12 +5,8 @@ use std::path::{Path, PathBuf};
 
 use bithealth_envelope::NodeKey;
 use bithealth_ledger::{Checkpoint, NoteAlgorithm, SignedNote, VerifierKey, sign_note};
-use bithealth_tests::{Answer, Clinic, Cluster, bytes_of, write};
+use bithealth_tests::{Answer, Clinic, Cluster, bytes_of, text, write};
 use bithealth_types::Digest;
-
-fn text(path: &Path) -> &str {
-    path.to_str().expect("the test's paths are text")
-}
 
 fn field(answer: &Answer, name: &str) -> String {
     answer.value()[name].as_str().unwrap_or_else(|| panic!("{name} is not in {answer:?}")).to_owned()

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use bithealth_types::{Digest, RecordId};
+use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 
 use crate::api::{
@@ -279,12 +280,7 @@ async fn cosigned<S: Service>(
     Params(by): Params<CosignedBy>,
     request: Request,
 ) -> Result<Json<WitnessInfo>, ErrorBody> {
-    let refused = |error| {
-        let message = format!("no checkpoint of at most {COSIGNED_LEN_MAX} bytes came: {error}");
-        ErrorBody::new(ErrorCode::BadRequest, message)
-    };
-    let note = axum::body::to_bytes(request.into_body(), COSIGNED_LEN_MAX).await.map_err(refused)?;
-    service.cosigned(by, note).await.map(Json)
+    service.cosigned(by, body("checkpoint", request, COSIGNED_LEN_MAX).await?).await.map(Json)
 }
 
 async fn witnesses<S: Service>(State(service): State<Arc<S>>) -> Result<Json<Vec<WitnessInfo>>, ErrorBody> {
@@ -306,12 +302,7 @@ async fn submit_recovery<S: Service>(
     State(service): State<Arc<S>>,
     request: Request,
 ) -> Result<Json<RecoveryInfo>, ErrorBody> {
-    let refused = |error| {
-        let message = format!("no recovery of at most {RECOVERY_LEN_MAX} bytes came: {error}");
-        ErrorBody::new(ErrorCode::BadRequest, message)
-    };
-    let bytes = axum::body::to_bytes(request.into_body(), RECOVERY_LEN_MAX).await.map_err(refused)?;
-    service.submit_recovery(bytes).await.map(Json)
+    service.submit_recovery(body("recovery", request, RECOVERY_LEN_MAX).await?).await.map(Json)
 }
 
 async fn export_recovery<S: Service>(State(service): State<Arc<S>>) -> Result<Response, ErrorBody> {
@@ -324,6 +315,13 @@ async fn open_foreign<S: Service>(State(service): State<Arc<S>>) -> Result<Json<
 
 async fn stop<S: Service>(State(service): State<Arc<S>>) -> Result<Json<StopAnswer>, ErrorBody> {
     service.stop().await.map(|()| Json(StopAnswer { stopping: true }))
+}
+
+/// The whole body of a request.
+async fn body(what: &str, request: Request, max: usize) -> Result<Bytes, ErrorBody> {
+    let refused =
+        |error| ErrorBody::new(ErrorCode::BadRequest, format_args!("no {what} of at most {max} bytes came: {error}"));
+    axum::body::to_bytes(request.into_body(), max).await.map_err(refused)
 }
 
 async fn no_route(request: Request) -> ErrorBody {

@@ -67,7 +67,7 @@ fn every_changed_bit_of_evidence_is_refused() {
 #[test]
 fn a_vote_of_another_era_or_network_excludes_nothing() {
     let evidence = votes_of(5, &[1; 32], &[2; 32]);
-    let Some(Evidence::Votes(mut votes)) = evidence.evidence.clone() else { unreachable!() };
+    let Some(Evidence::Votes(mut votes)) = evidence.evidence.clone() else { panic!("two votes were shown") };
     votes.era = 1;
     let later = v1::Evidence { evidence: Some(Evidence::Votes(votes)) };
     assert_eq!(check_evidence(&genesis().id(), &later), Err(NotEvidence::BadSignature));

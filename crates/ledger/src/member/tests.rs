@@ -5,7 +5,7 @@ use crate::fixture::{NOW, admit, by, bytes, genesis, invited, node_certificate_o
 use bithealth_proto::v1::entry::Operation;
 
 fn admission_of_two() -> v1::Admission {
-    let Operation::Admit(admission) = admit(1, 50, 2, "two") else { unreachable!() };
+    let Operation::Admit(admission) = admit(1, 50, 2, "two") else { panic!("an admission was made") };
     admission
 }
 
