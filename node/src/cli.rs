@@ -92,7 +92,9 @@ async fn ask(command: Command, data_dir: &Path, client: &Client, show: Show) -> 
         Command::Verify(args) => verify::run(client, args, show).await,
         Command::Kit(args) => info::kit(client, args, show).await,
         Command::Notarise(args) => notarise::run(client, args, show).await,
-        Command::Admin(AdminCommand::RotateKey { unlock }) => commands::rotate(data_dir, client, &unlock, show).await,
+        Command::Admin(AdminCommand::RotateKey { organisation, unlock }) => {
+            commands::rotate(data_dir, client, organisation, &unlock, show).await
+        }
         Command::Admin(command) => admin::run(client, command, show).await,
         Command::Ledger(command) => ledger::run(client, command, show).await,
         Command::OpenForeign => info::open_foreign(client, show).await,

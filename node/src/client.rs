@@ -10,7 +10,7 @@ use bithealth_http::api::{
     RecordInfo, RecoveryInfo, RestoreEvent, Status, StopAnswer, VerifyEvent, VerifyOptions, WitnessInfo,
 };
 use bithealth_http::{ByteRange, ErrorBody, Frames, Query, RECORD_HEADER};
-use bithealth_types::{Digest, RecordId};
+use bithealth_types::{Digest, NodeId, RecordId};
 use bytes::{Bytes, BytesMut};
 use futures::channel::mpsc;
 use futures::stream::BoxStream;
@@ -281,6 +281,14 @@ impl Client {
     /// [`ClientError`]
     pub async fn approve(&self, id: &Digest) -> Result<ProposalInfo, ClientError> {
         self.json(Method::POST, format!("/v1/proposals/{id}/approvals")).await
+    }
+
+    /// Takes another node of our organisation out for good.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub async fn retire(&self, node: &NodeId) -> Result<EntryAt, ClientError> {
+        self.json(Method::DELETE, format!("/v1/nodes/{node}")).await
     }
 
     /// Has the node make an invite.

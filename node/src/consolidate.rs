@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bithealth_pack::{OpenPack, RecordOpener, open_catalog};
+use bithealth_pack::{OpenPack, RecordOpener};
 use bithealth_proto::v1::{self, CatalogRow, entry::Operation};
 use bithealth_types::{CODED_PACK_LEN_MIN, MemberId, NodeId, PACK_LEN_MAX, PackId, ShardIndex};
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use tracing::{debug, warn};
 
 use crate::import::{Lane, new_salt};
 use crate::node::Node;
+use crate::open::own_catalog;
 use crate::replicate::{Progress, blocking, policy_message, policy_of};
 use crate::shelf::{Salt, Source};
 
@@ -152,8 +153,7 @@ fn runs(node: &Node, salt: &Salt) -> anyhow::Result<Option<Vec<(CatalogRow, Byte
 }
 
 fn rows(node: &Node, salt: &Salt) -> anyhow::Result<Vec<CatalogRow>> {
-    let key = node.keys.organisation.catalog_key(salt);
-    Ok(open_catalog(&key, salt, &node.vault.catalog(salt)?)?.rows)
+    Ok(own_catalog(&node.keys.organisation, salt, &node.vault.catalog(salt)?)?.rows)
 }
 
 /// The pack `salt` is replicated: what it replaces is retired on the ledger, here, and at its holders.

@@ -14,6 +14,8 @@ use zeroize::Zeroizing;
 
 /// Bytes of a key file that the command line makes.
 const KEY_FILE_LEN: usize = 32;
+/// Secrets of its organisation that a node keeps, and a kit has room for, beside the newest.
+const FORMER_MAX: usize = 32;
 /// More is not read from a key file.
 const KEY_FILE_LEN_MAX: u64 = 64 << 10;
 
@@ -38,6 +40,8 @@ pub struct NodeKeys {
     pub organisation: OrganisationKeys,
     /// What the organisation's keys are derived from, and the kit holds.
     pub secret: OrganisationSecret,
+    /// The secrets it had before, the newest first.
+    pub former_secrets: Vec<OrganisationSecret>,
 }
 
 /// Why keys cannot be read or written.
@@ -77,6 +81,9 @@ pub enum KeysError {
         /// The file.
         path: PathBuf,
     },
+    /// The keys of the organisation were changed too often.
+    #[error("the organisation had {FORMER_MAX} other keys before, and its kit has room for no more")]
+    TooManyFormer,
     /// A key file of no bytes opens nothing.
     #[error("the key file {path} is empty")]
     EmptyKeyFile {
@@ -88,13 +95,37 @@ pub enum KeysError {
 impl NodeKeys {
     /// New keys of a node of the organisation that `secret` makes.
     pub fn new(secret: OrganisationSecret) -> Self {
-        let organisation = OrganisationKeys::derive(&secret);
-        Self { node: NodeKey::random(), validator: NodeKey::random(), former: None, organisation, secret }
+        Self::with_former(secret, Vec::new())
+    }
+
+    /// The same, of one that had other secrets before, the newest first.
+    pub fn with_former(secret: OrganisationSecret, former_secrets: Vec<OrganisationSecret>) -> Self {
+        let organisation = OrganisationKeys::with_former(&secret, &former_secrets);
+        let (node, validator) = (NodeKey::random(), NodeKey::random());
+        Self { node, validator, former: None, organisation, secret, former_secrets }
     }
 
     /// From now on another key should vote; this one votes until it does.
     pub fn rotate(&mut self) {
         self.former = Some(std::mem::replace(&mut self.validator, NodeKey::random()));
+    }
+
+    /// The organisation should go on with another secret, which all its keys come from; the ledger says from when on.
+    ///
+    /// # Errors
+    /// [`KeysError::TooManyFormer`].
+    pub fn rotate_organisation(&mut self) -> Result<(), KeysError> {
+        if self.former_secrets.len() == FORMER_MAX {
+            return Err(KeysError::TooManyFormer);
+        }
+        self.former_secrets.insert(0, std::mem::replace(&mut self.secret, OrganisationSecret::random()));
+        self.organisation = OrganisationKeys::with_former(&self.secret, &self.former_secrets);
+        Ok(())
+    }
+
+    /// The former secrets as messages have them.
+    pub fn former_secrets(&self) -> Vec<Bytes> {
+        self.former_secrets.iter().map(|secret| Bytes::copy_from_slice(secret.expose())).collect()
     }
 
     /// The key that these validators let vote: the new one, else the former.
@@ -116,6 +147,7 @@ impl NodeKeys {
                 .as_ref()
                 .map_or_else(Bytes::new, |key| Bytes::copy_from_slice(&key.seed()[..])),
             organisation_secret: Bytes::copy_from_slice(&self.secret.expose()[..]),
+            former_secrets: self.former_secrets(),
         };
         let plaintext = Zeroizing::new(encode(&keys));
         let sealed = with_unlock(unlocking, |unlock| bithealth_envelope::seal_at_rest(&plaintext, unlock))??;
@@ -160,10 +192,17 @@ impl NodeKeys {
         let seed = keys.node_seed.as_ref().try_into().expect("we sealed 32 bytes, and they opened");
         let secret = keys.organisation_secret.as_ref().try_into().expect("we sealed 32 bytes, and they opened");
         let secret = OrganisationSecret::from_bytes(secret);
+        let former_secrets = read_former(&keys.former_secrets).expect("we sealed 32 bytes each, and they opened");
+        let organisation = OrganisationKeys::with_former(&secret, &former_secrets);
         let (node, validator) = (NodeKey::from_seed(seed), NodeKey::from_seed(validator));
         let former = keys.former_validator_seed.as_ref().try_into().ok().map(NodeKey::from_seed);
-        Ok(Self { node, validator, former, organisation: OrganisationKeys::derive(&secret), secret })
+        Ok(Self { node, validator, former, organisation, secret, former_secrets })
     }
+}
+
+/// Former secrets as a message has them; `None` if one is none.
+pub(crate) fn read_former(former: &[Bytes]) -> Option<Vec<OrganisationSecret>> {
+    former.iter().map(|bytes| Some(OrganisationSecret::from_bytes(bytes.as_ref().try_into().ok()?))).collect()
 }
 
 /// Makes a key file of random bytes where there is none.
@@ -279,6 +318,26 @@ mod tests {
         again.former = None;
         again.replace(&path, &unlocking).unwrap();
         assert!(NodeKeys::load(&path, &unlocking).unwrap().former.is_none());
+    }
+
+    #[test]
+    fn an_organisation_keeps_the_secrets_it_had() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys.bin");
+        let unlocking = Unlocking::KeyFile(folder.path().join("key"));
+        ensure_key_file(&folder.path().join("key")).unwrap();
+        let mut keys = NodeKeys::new(OrganisationSecret::random());
+        keys.save(&path, &unlocking).unwrap();
+        let member = keys.organisation.member();
+        for _ in 0..FORMER_MAX {
+            keys.rotate_organisation().unwrap();
+        }
+        assert!(matches!(keys.rotate_organisation(), Err(KeysError::TooManyFormer)));
+        keys.replace(&path, &unlocking).unwrap();
+        let again = NodeKeys::load(&path, &unlocking).unwrap();
+        assert_eq!(again.organisation.member(), member);
+        assert!(again.organisation.keys().eq(keys.organisation.keys()));
+        assert_eq!(again.organisation.keys().count(), FORMER_MAX + 1);
     }
 
     #[test]

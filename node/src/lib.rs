@@ -27,6 +27,7 @@ pub mod replay;
 pub mod replicate;
 pub mod restore;
 pub mod room;
+pub mod rotation;
 pub mod run;
 pub mod service;
 pub mod setup;

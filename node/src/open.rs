@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use bithealth_envelope::OrganisationKeys;
 use bithealth_grant::{OrganisationSealing, Readers, Sealing};
-use bithealth_pack::{OpenError, Piece, RecordOpener};
-use bithealth_proto::v1::CatalogRow;
+use bithealth_pack::{CatalogError, OpenError, Piece, RecordOpener, open_catalog};
+use bithealth_proto::v1::{self, CatalogRow};
 use bithealth_types::{MemberId, PackId, RecordId};
 use bytes::Bytes;
 use futures::StreamExt;
@@ -306,17 +306,23 @@ pub struct SealedCatalogs {
 impl Catalogs for SealedCatalogs {
     fn rows(&self, salt: &Salt, source: &Source) -> anyhow::Result<Vec<CatalogRow>> {
         let keys = &self.keys.organisation;
-        let (key, sealed) = match source {
+        match source {
             Source::Open => anyhow::bail!("an open pack has no sealed catalog"),
-            Source::Own => (keys.catalog_key(salt), self.vault.catalog(salt)?),
+            Source::Own => Ok(own_catalog(keys, salt, &self.vault.catalog(salt)?)?.rows),
             Source::Granted { pack, .. } => {
                 let wraps = self.chain.state().pack(pack).map(|pack| pack.commit.wraps.clone()).unwrap_or_default();
-                let sealed = self.vault.granted_catalog(pack)?;
-                (granted_key(keys, salt, &wraps)?, sealed.ok_or_else(|| anyhow::anyhow!("not fetched yet"))?)
+                let sealed = self.vault.granted_catalog(pack)?.ok_or_else(|| anyhow::anyhow!("not fetched yet"))?;
+                Ok(open_catalog(&granted_key(keys, salt, &wraps)?, salt, &sealed)?.rows)
             }
-        };
-        Ok(bithealth_pack::open_catalog(&key, salt, &sealed)?.rows)
+        }
     }
+}
+
+/// Opens the catalog of an own pack: with the keys that the organisation has, or those it had when it was sealed.
+pub(crate) fn own_catalog(keys: &OrganisationKeys, salt: &Salt, sealed: &[u8]) -> Result<v1::Catalog, CatalogError> {
+    let mut tried = keys.catalog_keys(salt).map(|key| open_catalog(&key, salt, sealed));
+    let newest = tried.next().expect("there is at least one");
+    tried.fold(newest, |before, next| if before.is_ok() { before } else { next })
 }
 
 fn granted_key(
@@ -380,7 +386,7 @@ async fn take_grant(node: &Arc<Node>, pack: &PackId, salt: &Salt) -> anyhow::Res
     };
     let (worker, of, pack) = (node.clone(), *salt, *pack);
     blocking(move || {
-        let catalog = bithealth_pack::open_catalog(&key, &of, &sealed)?;
+        let catalog = open_catalog(&key, &of, &sealed)?;
         worker.shelf.add(of, Source::Granted { pack, author }, &catalog.rows);
         Ok(())
     })

@@ -16,6 +16,7 @@ use tracing::{debug, info, warn};
 
 use crate::fetch;
 use crate::node::Node;
+use crate::open::own_catalog;
 use crate::replicate::blocking;
 use crate::shelf::{Salt, Source};
 
@@ -217,8 +218,7 @@ pub fn keep(node: &Arc<Node>, id: &PackId, salt: &Salt, bytes: &[u8]) -> anyhow:
     let code = Code::new(descriptor.k, descriptor.n)?;
     let coded = bithealth_pack::encode(code, salt, descriptor.catalog_len, bytes)?;
     let catalog_at = bytes.len() - descriptor.catalog_len as usize;
-    let key = node.keys.organisation.catalog_key(salt);
-    let catalog = bithealth_pack::open_catalog(&key, salt, &bytes[catalog_at..])?;
+    let catalog = own_catalog(&node.keys.organisation, salt, &bytes[catalog_at..])?;
     let beside = v1::StoredPack {
         catalog_len: descriptor.catalog_len,
         heads_root: commit.heads_root,

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex};
 
 use bithealth_http::ServeError;
 use bithealth_net::StartError;
-use bithealth_proto::v1;
 use bithealth_store::{Kind, OpenError, ReadError, Store};
 use bithealth_types::{GenesisId, MemberId, NodeId, ValidatorId};
 use tokio::sync::{Notify, Semaphore, watch};
@@ -25,6 +24,7 @@ use crate::recovery::Recovery;
 use crate::replicate::{self, Replication, blocking};
 use crate::restore::{self, RestoreProgress};
 use crate::room::Room;
+use crate::rotation;
 use crate::service::Local;
 use crate::shelf::{Shelf, Source};
 use crate::vault::{OwnPack, Vault};
@@ -115,6 +115,7 @@ pub async fn node(
         tokio::spawn(consolidate::run(node.clone())),
         tokio::spawn(widen::run(node.clone())),
         tokio::spawn(open::watch_grants(node.clone())),
+        tokio::spawn(rotation::follow_keys(node.clone())),
         tokio::spawn(restore::run(node.clone())),
     ];
     ready(describe(home, &node));
@@ -167,7 +168,8 @@ async fn start(home: &Home, unlocking: &Unlocking) -> Result<(Arc<Node>, bitheal
     let (net, events) = bithealth_net::start(*keys.node.seed(), genesis_id, net_config).await?;
     let vault = Arc::new(Vault::new(store.clone()));
     let catalogs = SealedCatalogs { vault: vault.clone(), chain: chain.clone(), keys: keys.clone() };
-    let certificate = home.certificate()?;
+    rotation::use_keys(&chain, &keys);
+    let certificate = rotation::certificate(home, &chain, &keys)?;
     let cosigned = store.clone();
     let witnesses = blocking(move || Witnesses::open(&cosigned)).await;
     let (kept, opening) = (store.clone(), chain.clone());
@@ -198,7 +200,7 @@ async fn start(home: &Home, unlocking: &Unlocking) -> Result<(Arc<Node>, bitheal
     let recovering = node.clone();
     blocking(move || take_up(&recovering)).await.map_err(RunError::Recover)?;
     let certifying = node.clone();
-    blocking(move || certify(&certifying)).await?;
+    blocking(move || rotation::tell_certificate(&certifying)).await?;
     if restore::is_noted(&node.store) {
         node.restoring.send_modify(|progress| progress.phase = restore::Phase::Connecting);
     }
@@ -220,19 +222,6 @@ fn check_network(store: &Store, genesis: GenesisId) -> Result<(), RunError> {
     }
 }
 
-/// Puts our certificate on the ledger if that knows another key to vote with. Blocks.
-fn certify(node: &Arc<Node>) -> Result<(), ChainError> {
-    let ours = ValidatorId::try_from(node.certificate.validator.as_ref()).ok();
-    let known = node.chain.state().node(&node.id()).filter(|it| !it.retired).map(|it| it.validator);
-    match known {
-        Some(known) if known != ours => {
-            info!("this node votes with a new key from the next block on");
-            node.append(v1::entry::Operation::AddNode(node.certificate.clone())).map(drop)
-        }
-        _ => Ok(()),
-    }
-}
-
 /// Takes up what the store holds: own packs onto the shelf and on their way, the journal into packs.
 fn take_up(node: &Arc<Node>) -> anyhow::Result<()> {
     for (pack, shard) in node.vault.held()? {
@@ -240,8 +229,7 @@ fn take_up(node: &Arc<Node>) -> anyhow::Result<()> {
     }
     for salt in node.vault.salts()? {
         let sealed = node.vault.catalog(&salt)?;
-        let key = node.keys.organisation.catalog_key(&salt);
-        let catalog = bithealth_pack::open_catalog(&key, &salt, &sealed)?;
+        let catalog = open::own_catalog(&node.keys.organisation, &salt, &sealed)?;
         node.shelf.add(salt, Source::Own, &catalog.rows);
         let committed = node.chain.state().pack_with_salt(&salt);
         let code = committed.and_then(|id| node.code_of(&id));

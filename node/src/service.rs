@@ -111,7 +111,7 @@ impl Service for Local {
     }
 
     async fn kit(&self) -> Result<String, ErrorBody> {
-        Ok(setup::kit(&self.node))
+        self.on_node(|node| setup::kit(node).map_err(|error| ErrorBody::new(ErrorCode::DiskFull, error))).await
     }
 
     async fn restore(&self) -> Result<EventStream<RestoreEvent>, ErrorBody> {
@@ -122,10 +122,11 @@ impl Service for Local {
 
     async fn notarise(&self, commitment: Digest) -> Result<EntryAt, ErrorBody> {
         let operation = Operation::Notarise(v1::Notarise { commitment: Bytes::copy_from_slice(&commitment.0) });
-        let author = self.node.id();
-        let appended = self.on_node(move |node| node.append(operation)).await;
-        let sequence = appended.map_err(votes::refused)?;
-        Ok(EntryAt { author, sequence })
+        self.on_node(move |node| votes::append(node, operation)).await
+    }
+
+    async fn retire(&self, node: NodeId) -> Result<EntryAt, ErrorBody> {
+        self.on_node(move |ours| votes::retire(ours, &node)).await
     }
 
     async fn prove(&self, what: ProofOf) -> Result<Bytes, ErrorBody> {

@@ -10,13 +10,14 @@ use bithealth_ledger as ledger;
 use bithealth_net::{DialError, Net, OpenError, Protocol, StartError};
 use bithealth_proto::v1::{self, hello_answer::Answer};
 use bithealth_store::Store;
-use bithealth_types::{GenesisId, MemberId, NodeId, ValidatorId};
+use bithealth_types::{GenesisId, MemberId, NodeId};
 use bytes::Bytes;
 
 use crate::config::Config;
 use crate::home::{Founding, Home, HomeError};
-use crate::keys::{NodeKeys, Unlocking};
+use crate::keys::{self, NodeKeys, Unlocking};
 use crate::node::{Node, now_ms};
+use crate::rotation;
 use crate::sheet::{self, SheetError};
 
 /// How long a contact may take to answer.
@@ -214,12 +215,11 @@ pub async fn restore(
     home.check_free()?;
     let kit = sheet::read_kit(kit)?;
     let secret = kit.organisation_secret.as_ref().try_into().map_err(|_| SetupError::Secret)?;
+    let former = keys::read_former(&kit.former_secrets).ok_or(SetupError::Secret)?;
     let want = GenesisId::try_from(kit.genesis.as_ref()).map_err(|_| SetupError::Secret)?;
-    let keys = NodeKeys::new(OrganisationSecret::from_bytes(secret));
-    let certificate = certify(&keys, site);
+    let keys = NodeKeys::with_former(OrganisationSecret::from_bytes(secret), former);
+    let (genesis, certificate) = return_to(&keys, site, &kit.contacts, want).await?;
     let config = Config { contacts: kit.contacts.clone(), ..config.clone() };
-    let introduction = Introduction { keys: &keys, certificate: &certificate, admission: None, want };
-    let genesis = introduction.introduce(&kit.contacts).await?;
     let store_path = home.store_path();
     let store_config = bithealth_store::Config { reserve_len: config.disk_reserve_bytes, ..Default::default() };
     crate::replicate::blocking(move || -> Result<(), SetupError> {
@@ -240,6 +240,27 @@ pub async fn restore(
     Ok(founded(home, &keys, &kit.organisation, &genesis))
 }
 
+/// Comes back under the newest key of the organisation that the network knows: a new one may not have been approved.
+async fn return_to(
+    keys: &NodeKeys,
+    site: &Site,
+    contacts: &[String],
+    want: GenesisId,
+) -> Result<(v1::Genesis, v1::NodeCertificate), SetupError> {
+    let mut refused = None;
+    for key in keys.organisation.keys() {
+        keys.organisation.use_key(&key);
+        let certificate = certify(keys, site);
+        let introduction = Introduction { keys, certificate: &certificate, admission: None, want };
+        match introduction.introduce(contacts).await {
+            Ok(genesis) => return Ok((genesis, certificate)),
+            Err(error @ SetupError::Refused { .. }) => drop(refused.get_or_insert(error)),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(refused.expect("there is at least one key"))
+}
+
 fn founded(home: &Home, keys: &NodeKeys, organisation: &str, genesis: &v1::Genesis) -> Founded {
     Founded {
         node: keys.node.id(),
@@ -256,7 +277,7 @@ fn member_record(keys: &NodeKeys, name: &str) -> v1::MemberRecord {
     ledger::member_record(&organisation.member(), name, &organisation.recipient(), |message| organisation.sign(message))
 }
 
-fn certify(keys: &NodeKeys, site: &Site) -> v1::NodeCertificate {
+pub(crate) fn certify(keys: &NodeKeys, site: &Site) -> v1::NodeCertificate {
     let organisation = &keys.organisation;
     let certificate = v1::NodeCertificate {
         node: Bytes::copy_from_slice(keys.node.id().as_bytes()),
@@ -267,28 +288,9 @@ fn certify(keys: &NodeKeys, site: &Site) -> v1::NodeCertificate {
         time_ms: now_ms(),
         signature: Bytes::new(),
         validator: Bytes::copy_from_slice(keys.validator.id().as_bytes()),
+        signer: ledger::signer(&organisation.member(), &organisation.key()),
     };
     ledger::node_certificate(certificate, |message| organisation.sign(message))
-}
-
-/// Gives a stopped node a new key to vote with; its ledger hears of it at the next start. One that was cut off goes on.
-/// The new key.
-///
-/// # Errors
-/// [`SetupError`] if nothing was set up there, or the keys cannot be opened or written.
-pub fn rotate(home: &Home, unlocking: &Unlocking) -> Result<ValidatorId, SetupError> {
-    let (mut keys, certificate) = (home.keys(unlocking)?, home.certificate()?);
-    let is_certified = certificate.validator == keys.validator.id().0.as_slice();
-    if is_certified && keys.former.is_some() {
-        return Err(SetupError::Rotating);
-    }
-    if is_certified {
-        keys.rotate();
-        home.replace_keys(&keys, unlocking)?;
-    }
-    let v1::NodeCertificate { region, jurisdiction, capacity, .. } = certificate;
-    home.replace_certificate(&certify(&keys, &Site { region, jurisdiction, capacity }))?;
-    Ok(ValidatorId(keys.validator.id().0))
 }
 
 /// A node that is not in the network yet tells a contact who it is, and learns the genesis.
@@ -373,6 +375,7 @@ pub fn invite(node: &Arc<Node>, options: &InviteOptions, expires_ms: u64) -> (v1
         name: options.name.clone(),
         region: options.region.clone(),
         jurisdiction: options.jurisdiction.clone(),
+        signer: ledger::signer(&node.member(), &node.keys.organisation.key()),
     };
     let invite = ledger::invite(invite, |message| node.keys.organisation.sign(message));
     let text = sheet::print_invite(&v1::InviteText {
@@ -383,21 +386,27 @@ pub fn invite(node: &Arc<Node>, options: &InviteOptions, expires_ms: u64) -> (v1
     (invite, text)
 }
 
-/// The organisation's recovery kit, as a sheet.
-pub fn kit(node: &Arc<Node>) -> String {
+/// The organisation's recovery kit, as a sheet. That it was made is noted: without it no new keys are put to the vote.
+/// Blocks on the disk.
+///
+/// # Errors
+/// If the store does not take the note.
+pub fn kit(node: &Arc<Node>) -> Result<String, bithealth_store::WriteError> {
+    rotation::note_kit(node)?;
     let (network, organisation, genesis) = {
         let state = node.chain.state();
         let organisation = state.member(&node.member()).map(|member| member.name.clone()).unwrap_or_default();
         (state.genesis().name.clone(), organisation, state.genesis_id())
     };
-    sheet::print_kit(&v1::Kit {
+    Ok(sheet::print_kit(&v1::Kit {
         genesis: Bytes::copy_from_slice(genesis.as_bytes()),
         network,
         organisation,
         organisation_secret: Bytes::copy_from_slice(node.keys.secret.expose()),
         contacts: contacts(node),
         time_ms: now_ms(),
-    })
+        former_secrets: node.keys.former_secrets(),
+    }))
 }
 
 /// Where the network can be found when this node is gone: nodes of other regions first, then others, then this one.

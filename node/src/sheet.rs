@@ -161,6 +161,7 @@ mod tests {
             organisation_secret: Bytes::from_static(&[5; 32]),
             contacts: vec!["/ip4/127.0.0.1/tcp/4401".into()],
             time_ms: 1,
+            former_secrets: vec![Bytes::from_static(&[7; 32])],
         }
     }
 

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use bithealth_http::EventStream;
 use bithealth_http::api::{VerifyEvent, VerifyOptions};
-use bithealth_pack::open_catalog;
 use bithealth_types::{ByteLen, LEAF_LEN, LeafIndex, PackId, ShardIndex};
 use futures::StreamExt;
 use tokio::sync::mpsc;
@@ -13,6 +12,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use crate::fetch;
 use crate::hold::WANT_LEAVES_MAX;
 use crate::node::Node;
+use crate::open::own_catalog;
 use crate::replicate::blocking;
 use crate::shelf::Salt;
 
@@ -70,7 +70,7 @@ async fn check_pack(
     let checked = blocking(move || {
         let bytes = if options.full { worker.vault.whole_pack(&salt)?.len() as u64 } else { 0 };
         let catalog = worker.vault.catalog(&salt)?;
-        open_catalog(&worker.keys.organisation.catalog_key(&salt), &salt, &catalog)?;
+        own_catalog(&worker.keys.organisation, &salt, &catalog)?;
         anyhow::Ok(bytes.max(catalog.len() as u64))
     })
     .await;

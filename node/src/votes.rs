@@ -1,17 +1,17 @@
-//! Proposals and approvals of our organisation, as the local API has them.
+//! Proposals and approvals of our organisation, and what it decides alone, as the local API has them.
 
 use std::sync::Arc;
 
-use bithealth_http::api::{Change, InviteInfo, InviteOptions, ProposalInfo, SurviveWanted};
+use bithealth_http::api::{Change, EntryAt, InviteInfo, InviteOptions, ProposalInfo, SurviveWanted};
 use bithealth_http::{ErrorBody, ErrorCode};
-use bithealth_ledger::{Proposal, State};
+use bithealth_ledger::{Proposal, State, retire_node, signer};
 use bithealth_proto::v1::{self, entry::Operation, proposal};
-use bithealth_types::{Digest, MemberId};
+use bithealth_types::{Digest, MemberId, NodeId};
 use bytes::Bytes;
 
 use crate::chain::ChainError;
 use crate::node::{Node, now_ms};
-use crate::setup;
+use crate::{rotation, setup};
 
 /// Makes an invite and puts it to the vote. Blocks on the disk.
 ///
@@ -29,8 +29,22 @@ pub fn invite(node: &Arc<Node>, options: &InviteOptions) -> Result<InviteInfo, E
 /// # Errors
 /// [`ErrorCode::UnknownOrganisation`], and as of [`invite`].
 pub fn propose(node: &Arc<Node>, change: &Change) -> Result<ProposalInfo, ErrorBody> {
-    let change = message(&node.chain.state(), change)?;
+    let change = match change {
+        Change::Keys { .. } => proposal::Change::Keys(newest_keys(node)?),
+        change => message(&node.chain.state(), change)?,
+    };
     put_to_the_vote(node, now_ms(), change)
+}
+
+/// Once they count, only a kit that holds them restores: it must be there before.
+fn newest_keys(node: &Node) -> Result<v1::MemberKeys, ErrorBody> {
+    let refused = |why: &str| ErrorBody::new(ErrorCode::AgainstRules, why);
+    let none = "the ledger has the newest keys of this organisation; to make others: `bithealth stop`, then \
+                `bithealth admin rotate-key --organisation`";
+    let unprinted = "only a kit with the new keys will restore this organisation once they count, and it was not \
+                     printed yet; print it first: `bithealth kit`";
+    let keys = rotation::newest_keys(&node.keys).ok_or_else(|| refused(none))?;
+    if rotation::has_kit(node) { Ok(keys) } else { Err(refused(unprinted)) }
 }
 
 fn put_to_the_vote(node: &Arc<Node>, time_ms: u64, change: proposal::Change) -> Result<ProposalInfo, ErrorBody> {
@@ -51,6 +65,36 @@ pub fn approve(node: &Arc<Node>, id: &Digest) -> Result<ProposalInfo, ErrorBody>
     told(node, id)
 }
 
+/// Takes another node of our organisation out for good. Blocks on the disk.
+///
+/// # Errors
+/// [`ErrorCode::AgainstRules`] if it is no node of ours, or this one, or taken out before.
+pub fn retire(node: &Arc<Node>, id: &NodeId) -> Result<EntryAt, ErrorBody> {
+    if *id == node.id() {
+        let why = "a node that retires itself could not say so to the end: ask another node of this organisation, or let \
+                   the members vote it out (`bithealth admin propose remove`)";
+        return Err(ErrorBody::new(ErrorCode::AgainstRules, why));
+    }
+    let (member, keys) = (node.member(), &node.keys.organisation);
+    let unsigned = v1::RetireNode {
+        node: Bytes::copy_from_slice(id.as_bytes()),
+        member: Bytes::copy_from_slice(member.as_bytes()),
+        time_ms: now_ms(),
+        signature: Bytes::new(),
+        signer: signer(&member, &keys.key()),
+    };
+    append(node, Operation::RetireNode(retire_node(unsigned, |message| keys.sign(message))))
+}
+
+/// Appends to our own log, durably; where the entry stands. Blocks on the disk.
+///
+/// # Errors
+/// [`ErrorCode::AgainstRules`], or [`ErrorCode::DiskFull`].
+pub fn append(node: &Arc<Node>, operation: Operation) -> Result<EntryAt, ErrorBody> {
+    let sequence = node.append(operation).map_err(refused)?;
+    Ok(EntryAt { author: node.id(), sequence })
+}
+
 /// What was proposed, the open ones first.
 pub fn proposals(node: &Node) -> Vec<ProposalInfo> {
     let state = node.chain.state();
@@ -65,7 +109,7 @@ pub fn waiting(node: &Node) -> u64 {
 }
 
 /// What the ledger said to an entry of ours.
-pub fn refused(error: ChainError) -> ErrorBody {
+fn refused(error: ChainError) -> ErrorBody {
     match error {
         ChainError::Refused(error) => ErrorBody::new(ErrorCode::AgainstRules, error),
         error => ErrorBody::new(ErrorCode::DiskFull, error),
@@ -83,6 +127,9 @@ fn message(state: &State, change: &Change) -> Result<proposal::Change, ErrorBody
     Ok(match change {
         Change::Invite { .. } => {
             return Err(ErrorBody::new(ErrorCode::BadRequest, "an invite is made by `bithealth invite`"));
+        }
+        Change::Keys { .. } => {
+            return Err(ErrorBody::new(ErrorCode::BadRequest, "keys are proposed by their own organisation"));
         }
         Change::Remove { member } => proposal::Change::Remove(id(member)?),
         Change::Labels { member, region, jurisdiction } => {
@@ -128,6 +175,7 @@ fn info(state: &State, proposal: &Proposal) -> ProposalInfo {
         proposal::Change::Defaults(defaults) => Change::Defaults {
             survive: SurviveWanted { regions: defaults.survive_regions, nodes: defaults.survive_nodes },
         },
+        proposal::Change::Keys(keys) => Change::Keys { member: Some(named(&keys.member)) },
     };
     ProposalInfo {
         id: proposal.id,

@@ -71,11 +71,11 @@ limited! {
     MemberRecord 2 << 10;
     NodeCertificate 1 << 10;
     Admission 4 << 10;
-    Proposal 1 << 10;
+    Proposal 2 << 10;
     InviteText 4 << 10;
     Kit 4 << 10;
-    Keys 1 << 10;
-    SealedKeys 2 << 10;
+    Keys 2 << 10;
+    SealedKeys 4 << 10;
     PackDescriptor 16 << 10;
     Entry 60 << 10;
     SignedEntry 61 << 10;

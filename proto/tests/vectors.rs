@@ -61,6 +61,7 @@ fn node() -> v1::NodeCertificate {
         time_ms: 1_800_000_000_000,
         signature: signature(5),
         validator: key(32),
+        signer: Bytes::new(),
     }
 }
 
@@ -85,6 +86,11 @@ fn genesis() -> v1::Genesis {
 fn defaults() -> v1::Proposal {
     let defaults = v1::Defaults { survive_regions: 1, survive_nodes: 0 };
     v1::Proposal { time_ms: 1_800_000_000_007, change: Some(v1::proposal::Change::Defaults(defaults)) }
+}
+
+fn keys() -> v1::Proposal {
+    let keys = v1::MemberKeys { member: key(1), key: key(66), recipient: filled(67, 1216), signature: signature(68) };
+    v1::Proposal { time_ms: 1_800_000_000_009, change: Some(v1::proposal::Change::Keys(keys)) }
 }
 
 fn recovery() -> v1::SignedRecovery {
@@ -114,6 +120,7 @@ fn invite() -> v1::Invite {
         name: "South Clinic".into(),
         region: "south".into(),
         jurisdiction: "FR".into(),
+        signer: Bytes::new(),
     }
 }
 
@@ -283,7 +290,8 @@ fn certificate() -> v1::Certificate {
 }
 
 fn accepted() -> Vec<Vector> {
-    let retire = v1::RetireNode { node: key(17), member: key(1), time_ms: 5, signature: signature(18) };
+    let retire =
+        v1::RetireNode { node: key(17), member: key(1), time_ms: 5, signature: signature(18), signer: Bytes::new() };
     let first = v1::Entry { sequence: 0, previous: key(0), ..entry(Operation::AddNode(node())) };
     let signed = v1::SignedEntry { entry: encode(&retired_pack()).into(), signature: signature(28) };
     let block = v1::Block {
@@ -321,6 +329,8 @@ fn accepted() -> Vec<Vector> {
         whole("block_of_a_heartbeat", &heartbeat),
         whole("entry_notarise", &entry(notarise)),
         whole("entry_propose_defaults", &entry(Operation::Propose(defaults()))),
+        whole("entry_propose_keys", &entry(Operation::Propose(keys()))),
+        whole("node_certificate_by_another_key", &v1::NodeCertificate { signer: key(66), ..node() }),
         whole("entry_approve", &entry(Operation::Approve(v1::Approval { proposal: key(61) }))),
         whole("signed_recovery", &recovery()),
         whole("folder_head_first", &head),

@@ -1,6 +1,8 @@
 //! What the members decide by vote: who comes, who goes, who votes, where nodes stand, what records survive.
 
-use bithealth_tests::{Answer, Clinic, Cluster, bytes_of, text, wait_until, write};
+use std::path::Path;
+
+use bithealth_tests::{Answer, Clinic, Cluster, bytes_of, files_of, text, wait_until, write};
 use serde_json::Value;
 
 /// The proposal as a clinic sees it.
@@ -140,6 +142,69 @@ fn a_clinic_votes_with_a_new_key_and_the_old_one_is_destroyed() {
 }
 
 #[test]
+fn a_clinic_whose_kit_was_stolen_goes_on_with_new_keys_and_the_stolen_one_restores_nothing() {
+    let mut cluster = Cluster::start(&["north-1", "south-1", "east-1"]);
+    let [stolen, kit, early, late] = ["stolen", "kit", "early", "late"].map(|name| cluster.path(name));
+    let south_record = cluster.path("from-south");
+    write(&early, bytes_of(1, 50_000));
+    write(&late, bytes_of(2, 50_000));
+    write(&south_record, bytes_of(3, 50_000));
+    let survive = ["--survive", "0,1", "--wait", "final"];
+    let put = |clinic: &Clinic, path: &Path, more: &[&str]| {
+        clinic.done(&[&["put", text(path)], &survive[..], more].concat());
+    };
+    put(&cluster["north-1"], &early, &[]);
+    cluster["north-1"].done(&["kit", "--output", text(&stolen)]);
+
+    let unlock = text(cluster["north-1"].key_file()).to_owned();
+    let clinic = &mut cluster["north-1"];
+    clinic.stop();
+    clinic.done(&["admin", "rotate-key", "--organisation", "--key-file", &unlock]);
+    clinic.start();
+    let unprinted = clinic.ask(&["admin", "propose", "keys"]);
+    assert!(unprinted.exit == 1 && unprinted.error.contains("bithealth kit"), "{unprinted:?}");
+    clinic.done(&["kit", "--output", text(&kit)]);
+    // Until the members approved, all goes on with the old keys, and both kits restore.
+    let [north, south, east] = ["north-1", "south-1", "east-1"].map(|name| &cluster[name]);
+    put(south, &south_record, &["--for", "north-1"]);
+    decide(&[north, south], &["keys"]);
+    let again = north.ask(&["admin", "propose", "keys"]);
+    assert!(again.exit == 1 && again.error.contains("has the newest keys"), "{again:?}");
+    put(north, &late, &[]);
+    write(&south_record, bytes_of(4, 50_000));
+    put(south, &south_record, &["--for", "north-1"]);
+    for clinic in [north, south, east] {
+        clinic.wait_for("it sees all records of north", |status| status["height"] == south.status()["height"]);
+    }
+
+    cluster.lose("north");
+    let back = cluster.path("back");
+    let refused = cluster.clinic("north-1").restore(&stolen, &back);
+    assert!(refused.exit == 1 && refused.error.contains("signs with another key"), "{refused:?}");
+    let restored = cluster.clinic("north-1");
+    let answer = restored.restore(&kit, &back);
+    assert_eq!(answer.exit, 0, "{answer:?}");
+    let files: Vec<Vec<u8>> = files_of(&back).into_values().collect();
+    for number in [1, 2] {
+        assert!(files.contains(&bytes_of(number, 50_000)), "record {number} is not among {} files", files.len());
+    }
+    // What was sealed for it, before and after, it reads too.
+    cluster["north-1"].start();
+    let north = &cluster["north-1"];
+    let shared = wait_until("north reads what south sealed for it", || {
+        let listed = north.done(&["ls"]).lines;
+        if listed.len() == 4 { Ok(listed) } else { Err(format!("{listed:?}")) }
+    });
+    let read = shared.iter().enumerate().map(|(at, line)| {
+        let output = cluster.path(&format!("read-{at}"));
+        north.done(&["get", line["record"].as_str().expect("a record has an id"), "-o", text(&output)]);
+        std::fs::read(&output).unwrap()
+    });
+    let read: Vec<Vec<u8>> = read.collect();
+    assert!((1..=4).all(|number| read.contains(&bytes_of(number, 50_000))));
+}
+
+#[test]
 fn what_records_survive_is_decided_together_and_an_author_may_ask_for_more() {
     let cluster = Cluster::start(&["north-1", "north-2", "north-3"]);
     let [first, second, third] = ["north-1", "north-2", "north-3"].map(|name| &cluster[name]);
@@ -177,4 +242,27 @@ fn a_clinic_that_comes_back_in_another_place_holds_for_others_once_the_members_a
         nodes.iter().any(|node| node["region"] == "elsewhere" && node["in_block"] == true)
     };
     north.wait_for("the node counts there", at);
+
+    // The node it replaces goes on its organisation's word alone.
+    let node_of = |clinic: &Clinic| {
+        let status = north.status();
+        let nodes = status["nodes"].as_array().unwrap().clone();
+        let found =
+            nodes.into_iter().find(|node| node["region"] == clinic.region.as_str()).expect("it is on the ledger");
+        found["node"].as_str().expect("an id is a text").to_owned()
+    };
+    let [lost, own, others] = [node_of(&cluster["east-1"]), node_of(&moved), node_of(south)];
+    let refused = |id: &str, why: &str| {
+        let refused = moved.ask(&["admin", "retire", id]);
+        assert!(refused.exit == 1 && refused.error.contains(why), "{refused:?}");
+    };
+    refused(&own, "retires itself");
+    refused(&others, "belongs to organisation");
+    refused("zz", "bithealth status");
+    moved.done(&["admin", "retire", &lost[..12]]);
+    north.wait_for("the lost node is retired", |status| {
+        let nodes = status["nodes"].as_array().unwrap();
+        nodes.iter().any(|node| node["node"] == lost.as_str() && node["retired"] == true)
+    });
+    refused(&lost, "is retired");
 }

@@ -21,6 +21,7 @@
 //! | `POST /v1/proposals` | [`Service::propose`] |
 //! | `GET /v1/proposals` | [`Service::proposals`] |
 //! | `POST /v1/proposals/{id}/approvals` | [`Service::approve`] |
+//! | `DELETE /v1/nodes/{id}` | [`Service::retire`] |
 //! | `POST /v1/kit` | [`Service::kit`]: text; on the socket only, it holds the recovery secret |
 //! | `GET /v1/ledger/checkpoint`, `/v1/ledger/witnesses` | JSON; the text in it is for witnesses |
 //! | `POST /v1/ledger/cosignatures` | [`Service::cosigned`]: a cosigned note in, JSON out |

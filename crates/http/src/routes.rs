@@ -6,9 +6,9 @@ use axum::extract::{FromRequestParts, Path, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::{Json, Router};
-use bithealth_types::{Digest, RecordId};
+use bithealth_types::{Digest, NodeId, RecordId};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 
@@ -42,6 +42,7 @@ pub(crate) fn shared<S: Service>(service: Arc<S>) -> Router {
         .route("/v1/invites", post(invite::<S>))
         .route("/v1/proposals", post(propose::<S>).get(proposals::<S>))
         .route("/v1/proposals/{id}/approvals", post(approve::<S>))
+        .route("/v1/nodes/{id}", delete(retire::<S>))
         .route("/v1/restore", get(restore::<S>))
         .route("/v1/ledger/notarisations/{commitment}", post(notarise::<S>))
         .route("/v1/ledger/proof", get(prove::<S>))
@@ -227,6 +228,11 @@ async fn approve<S: Service>(
 ) -> Result<Json<ProposalInfo>, ErrorBody> {
     let id: Digest = id.parse().map_err(|error| ErrorBody::new(ErrorCode::BadRequest, error))?;
     service.approve(id).await.map(Json)
+}
+
+async fn retire<S: Service>(State(service): State<Arc<S>>, Path(id): Path<String>) -> Result<Json<EntryAt>, ErrorBody> {
+    let id: NodeId = id.parse().map_err(|error| ErrorBody::new(ErrorCode::BadRequest, error))?;
+    service.retire(id).await.map(Json)
 }
 
 async fn restore<S: Service>(State(service): State<Arc<S>>) -> Result<Response, ErrorBody> {

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::ops::Range;
 
-use bithealth_types::{Digest, RecordId};
+use bithealth_types::{Digest, NodeId, RecordId};
 use bytes::Bytes;
 use futures::stream::BoxStream;
 
@@ -90,6 +90,9 @@ pub trait Service: Send + Sync + 'static {
 
     /// Our organisation is for this proposal.
     fn approve(&self, id: Digest) -> impl Future<Output = Result<ProposalInfo, ErrorBody>> + Send;
+
+    /// Takes another node of our organisation out for good, as it decides alone; where the entry stands that says so.
+    fn retire(&self, node: NodeId) -> impl Future<Output = Result<EntryAt, ErrorBody>> + Send;
 
     /// The recovery kit, as text.
     fn kit(&self) -> impl Future<Output = Result<String, ErrorBody>> + Send;

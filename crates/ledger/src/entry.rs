@@ -304,6 +304,20 @@ pub enum EntryError {
         /// The proposal.
         proposal: Digest,
     },
+    /// Signed with a key that is not the organisation's now.
+    #[error(
+        "organisation {member} signs with another key: its kit that was printed when its keys were changed last has it"
+    )]
+    NotItsKey {
+        /// The organisation.
+        member: MemberId,
+    },
+    /// A key that stands, or stood, for somebody.
+    #[error("the new key for organisation {member} was in use before; make another")]
+    KeyTaken {
+        /// The organisation.
+        member: MemberId,
+    },
     /// Only of an own entry: the organisation is a member.
     #[error("organisation {member} is a member already")]
     AlreadyMember {

@@ -11,7 +11,7 @@ use ed25519_dalek::{Signer as _, SigningKey};
 
 use crate::{
     Applied, EntryError, NoteAlgorithm, RECIPIENT_LEN, State, ValidatorSet, VerifierKey, admission, certificate,
-    entry_digest, era_domain, invite, member_record, node_certificate, retire_node, sign, vote_message,
+    entry_digest, era_domain, invite, member_keys, member_record, node_certificate, retire_node, sign, vote_message,
 };
 
 /// When everything happens.
@@ -66,6 +66,7 @@ pub(crate) fn certificate_of(org: u8, key: u8, capacity: u64) -> v1::NodeCertifi
         time_ms: NOW + capacity,
         signature: Bytes::new(),
         validator: bytes(public(validator_of(org))),
+        signer: Bytes::new(),
     };
     node_certificate(unsigned, by(org))
 }
@@ -127,6 +128,7 @@ pub(crate) fn invited(issuer: u8, invite_key: u8, org: u8, name: &str) -> v1::In
         name: name.into(),
         region: format!("region-{org}"),
         jurisdiction: "DE".into(),
+        signer: Bytes::new(),
     };
     invite(unsigned, by(issuer))
 }
@@ -149,8 +151,27 @@ pub(crate) fn add_node(org: u8) -> Operation {
     Operation::AddNode(node_certificate_of(org))
 }
 
+/// The keys that organisation `org` goes on with: those made from `seed`.
+pub(crate) fn keys_of(org: u8, seed: u8) -> v1::MemberKeys {
+    let recipient = Bytes::from_iter([seed; RECIPIENT_LEN].map(|byte| byte & 0x33));
+    let unsigned =
+        v1::MemberKeys { member: bytes(public(org)), key: bytes(public(seed)), recipient, ..Default::default() };
+    member_keys(unsigned, by(seed))
+}
+
+/// The same node's certificate, signed with the key made from `seed`, at another time.
+pub(crate) fn certificate_by(org: u8, seed: u8, time_ms: u64) -> v1::NodeCertificate {
+    let signer = crate::signer(&member(org), &public(seed));
+    node_certificate(v1::NodeCertificate { signer, time_ms, ..node_certificate_of(org) }, by(seed))
+}
+
+/// What organisation `org` says of the node of organisation `of`, unsigned.
+pub(crate) fn retirement(org: u8, of: u8) -> v1::RetireNode {
+    v1::RetireNode { node: bytes(public(node_of(of))), member: bytes(public(org)), time_ms: NOW, ..Default::default() }
+}
+
 pub(crate) fn retire(org: u8, of: u8) -> Operation {
-    Operation::RetireNode(retire_node(&node(of), &member(org), NOW, by(org)))
+    Operation::RetireNode(retire_node(retirement(org, of), by(org)))
 }
 
 /// 2-of-3, salted with this number.

@@ -42,9 +42,9 @@ pub use evidence::{Accused, NotEvidence, check_evidence, double_vote, equivocati
 pub use light::{Light, LightError, Skip, signed_header};
 pub use log::{Log, entry_leaf};
 pub use member::{
-    JURISDICTION_LEN_MAX, MembershipError, NAME_LEN_MAX, RECIPIENT_LEN, REGION_LEN_MAX, admission, invite,
-    member_record, node_certificate, retire_node, verify_admission, verify_invite, verify_member, verify_node,
-    verify_retirement,
+    JURISDICTION_LEN_MAX, MembershipError, NAME_LEN_MAX, RECIPIENT_LEN, REGION_LEN_MAX, admission, invite, member_keys,
+    member_record, node_certificate, retire_node, signer, verify_admission, verify_invite, verify_keys, verify_member,
+    verify_node, verify_retirement,
 };
 pub use note::{
     COSIGNATURE_TIME_MAX_S, Checkpoint, CheckpointError, NOTE_LEN_MAX, NOTE_SIGNATURES_MAX, NoteAlgorithm, NoteError,

@@ -1,4 +1,4 @@
-//! Organisations, nodes, invites and admissions: what is signed, and whether it was.
+//! Organisations, their keys, nodes, invites and admissions: what is signed, and whether it was.
 //!
 //! Every signature is over a label of its own and the canonical encoding of the message without its signature, so that
 //! none can be taken for another:
@@ -6,10 +6,14 @@
 //! | message | label | signed by |
 //! |---|---|---|
 //! | `MemberRecord` | `bithealth member v1` | the organisation itself |
+//! | `MemberKeys` | `bithealth member keys v1` | the new key |
 //! | `NodeCertificate` | `bithealth node v1` | the node's organisation |
 //! | `Invite` | `bithealth invite v1` | the inviting organisation |
 //! | `Admission` (SHA-256 of its `MemberRecord`) | `bithealth admission v1` | the key of the invite |
 //! | `RetireNode` | `bithealth retire v1` | the node's organisation |
+//!
+//! An organisation signs with its first key, which is its id, or with one that its members let it go on with; such a
+//! message names the key. Whether the organisation holds that key shows in the ledger ([`crate::State::member`]).
 
 use bithealth_proto::{digest, encode, v1};
 use bithealth_types::{GenesisId, MemberId, NodeId};
@@ -30,6 +34,7 @@ const NODE_LABEL: &[u8] = b"bithealth node v1";
 const INVITE_LABEL: &[u8] = b"bithealth invite v1";
 const ADMISSION_LABEL: &[u8] = b"bithealth admission v1";
 const RETIRE_LABEL: &[u8] = b"bithealth retire v1";
+const KEYS_LABEL: &[u8] = b"bithealth member keys v1";
 
 /// Why a membership message is not valid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -140,15 +145,24 @@ pub fn admission(invite: v1::Invite, member: v1::MemberRecord, sign: impl Fn(&[u
     v1::Admission { invite: Some(invite), member: Some(member), signature }
 }
 
-/// Takes a node out for good; `sign` is its organisation's.
-pub fn retire_node(node: &NodeId, member: &MemberId, time_ms: u64, sign: impl Fn(&[u8]) -> [u8; 64]) -> v1::RetireNode {
-    let unsigned = v1::RetireNode {
-        node: Bytes::copy_from_slice(node.as_bytes()),
-        member: Bytes::copy_from_slice(member.as_bytes()),
-        time_ms,
-        signature: Bytes::new(),
-    };
+/// Takes a node out for good; `sign` is its organisation's, and `unsigned.signature` is replaced.
+pub fn retire_node(unsigned: v1::RetireNode, sign: impl Fn(&[u8]) -> [u8; 64]) -> v1::RetireNode {
     v1::RetireNode { signature: signature(sign, &retire_message(&unsigned)), ..unsigned }
+}
+
+/// The keys an organisation goes on with; `sign` is the new one's, and `unsigned.signature` is replaced.
+pub fn member_keys(unsigned: v1::MemberKeys, sign: impl Fn(&[u8]) -> [u8; 64]) -> v1::MemberKeys {
+    v1::MemberKeys { signature: signature(sign, &keys_message(&unsigned)), ..unsigned }
+}
+
+/// How a message names the key of `member` that signs it: not at all, if that is its first.
+pub fn signer(member: &MemberId, key: &[u8; 32]) -> Bytes {
+    if member.0 == *key { Bytes::new() } else { Bytes::copy_from_slice(key) }
+}
+
+/// The key of `member` that signed a message, as that names it.
+pub(crate) fn signer_of(member: &MemberId, signer: &[u8]) -> Result<[u8; 32], MembershipError> {
+    if signer.is_empty() { Ok(member.0) } else { fixed("the key that signed", signer) }
 }
 
 /// Checks an organisation's record; returns whose it is.
@@ -182,8 +196,9 @@ pub fn verify_node(certificate: &v1::NodeCertificate) -> Result<(NodeId, MemberI
     if !certificate.validator.is_empty() {
         fixed("the key the node votes with", &certificate.validator)?;
     }
+    let signer = signer_of(&member, &certificate.signer)?;
     let message = node_message(certificate);
-    verify("the node's certificate", "its organisation", &certificate.member, &message, &certificate.signature)?;
+    verify("the node's certificate", "its organisation", &signer, &message, &certificate.signature)?;
     Ok((node, member))
 }
 
@@ -201,7 +216,8 @@ pub fn verify_invite(invite: &v1::Invite, genesis: &GenesisId) -> Result<(Member
     text("the invited organisation's name", &invite.name, NAME_LEN_MAX)?;
     text("the invited organisation's region", &invite.region, REGION_LEN_MAX)?;
     text("the invited organisation's jurisdiction", &invite.jurisdiction, JURISDICTION_LEN_MAX)?;
-    verify("the invite", "its issuer", &invite.issuer, &invite_message(invite), &invite.signature)?;
+    let signer = signer_of(&issuer, &invite.signer)?;
+    verify("the invite", "its issuer", &signer, &invite_message(invite), &invite.signature)?;
     Ok((issuer, key))
 }
 
@@ -237,9 +253,22 @@ pub fn verify_admission(
 pub fn verify_retirement(retirement: &v1::RetireNode) -> Result<(NodeId, MemberId), MembershipError> {
     let node = NodeId(fixed("the node's key", &retirement.node)?);
     let member = MemberId(fixed("the organisation's key", &retirement.member)?);
+    let signer = signer_of(&member, &retirement.signer)?;
     let message = retire_message(retirement);
-    verify("the retirement", "the node's organisation", &retirement.member, &message, &retirement.signature)?;
+    verify("the retirement", "the node's organisation", &signer, &message, &retirement.signature)?;
     Ok((node, member))
+}
+
+/// Checks the keys an organisation is to go on with; returns whose they are, and the one that signs.
+///
+/// # Errors
+/// [`MembershipError`] if a field is out of bounds, the recipient key is none, or the new key did not sign.
+pub fn verify_keys(keys: &v1::MemberKeys) -> Result<(MemberId, [u8; 32]), MembershipError> {
+    let member = MemberId(fixed("the organisation's key", &keys.member)?);
+    let key = fixed("the organisation's new key", &keys.key)?;
+    recipient(&keys.recipient)?;
+    verify("the organisation's new keys", "the new key", &key, &keys_message(keys), &keys.signature)?;
+    Ok((member, key))
 }
 
 /// Whether `public` signed `message`; the strict verification, which accepts one form of a signature only.
@@ -298,6 +327,10 @@ fn node_message(certificate: &v1::NodeCertificate) -> Vec<u8> {
 
 fn invite_message(invite: &v1::Invite) -> Vec<u8> {
     [INVITE_LABEL, &encode(&v1::Invite { signature: Bytes::new(), ..invite.clone() })].concat()
+}
+
+fn keys_message(keys: &v1::MemberKeys) -> Vec<u8> {
+    [KEYS_LABEL, &encode(&v1::MemberKeys { signature: Bytes::new(), ..keys.clone() })].concat()
 }
 
 fn admission_message(record: &v1::MemberRecord) -> Vec<u8> {

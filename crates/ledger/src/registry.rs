@@ -18,6 +18,7 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
 use crate::evidence::Accused;
+use crate::member::signer_of;
 use crate::recovery::Opened;
 use crate::validators::{VALIDATORS_MAX, Validator, ValidatorSet};
 
@@ -28,11 +29,24 @@ pub struct Member {
     pub id: MemberId,
     /// Its name, unique within the network.
     pub name: String,
+    /// The Ed25519 public key that signs for it: the one that is its id, until the members let it go on with another.
+    pub key: [u8; 32],
     /// The public key that record keys are sealed to.
     pub recipient: Bytes,
     /// Whether it votes, on blocks and on proposals.
     pub votes: bool,
+    /// What says all this.
     record: Digest,
+}
+
+/// A key that an organisation signs with, or did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Held {
+    key: [u8; 32],
+    /// The block that let it.
+    since: Option<Height>,
+    /// The last place in the order that what it signed may stand at.
+    until: u64,
 }
 
 /// A node, as one certificate of its organisation describes it.
@@ -92,6 +106,7 @@ struct Admission {
 #[derive(Clone, Debug)]
 struct Certificate {
     node: Node,
+    signer: [u8; 32],
     time_ms: u64,
     claims: Claims,
 }
@@ -99,6 +114,7 @@ struct Certificate {
 #[derive(Clone, Debug)]
 struct Retirement {
     member: MemberId,
+    signer: [u8; 32],
     claims: Claims,
 }
 
@@ -145,6 +161,8 @@ pub(crate) struct View {
     pub(crate) members: BTreeMap<MemberId, Member>,
     /// Those of them that are no more, and since when.
     left: BTreeMap<MemberId, Option<Height>>,
+    /// The keys each member signed with, the present one last.
+    held: BTreeMap<MemberId, Vec<Held>>,
     /// Digests of invites that passed.
     invited: BTreeSet<Digest>,
     /// Where nodes of a member may stand, and since when.
@@ -174,6 +192,11 @@ type Rank = (Option<Height>, Claim);
 
 fn order(rank: &Rank) -> (u64, Claim) {
     (rank.0.map_or(u64::MAX, |height| height.0), rank.1)
+}
+
+/// The block at this place in the order.
+fn since(at: u64) -> Option<Height> {
+    (at != u64::MAX).then_some(Height(at))
 }
 
 impl Claims {
@@ -256,14 +279,17 @@ impl Registry {
             retired_since: None,
             certificate: digest,
         };
-        known.push(Certificate { node, time_ms: certificate.time_ms, claims: Claims::new(claim) });
+        let signer = signer(&node.member, &certificate.signer);
+        known.push(Certificate { node, signer, time_ms: certificate.time_ms, claims: Claims::new(claim) });
     }
 
-    pub(crate) fn retire(&mut self, node: NodeId, member: MemberId, claim: Claim) {
+    pub(crate) fn retire(&mut self, retirement: &v1::RetireNode, claim: Claim) {
+        let (node, member) = (NodeId(array(&retirement.node)), MemberId(array(&retirement.member)));
+        let signer = signer(&member, &retirement.signer);
         let known = self.retirements.entry(node).or_default();
-        match known.iter_mut().find(|item| item.member == member) {
+        match known.iter_mut().find(|item| item.member == member && item.signer == signer) {
             Some(known) => known.claims.add(claim),
-            None => known.push(Retirement { member, claims: Claims::new(claim) }),
+            None => known.push(Retirement { member, signer, claims: Claims::new(claim) }),
         }
     }
 
@@ -336,7 +362,7 @@ impl Registry {
                 view.recover(recovered);
             }
             self.count(covered, at, view);
-            let since = (at != u64::MAX).then_some(Height(at));
+            let since = since(at);
             // Also those that came before their invite passed.
             let reached = admissions.iter().take_while(|((height, _), _)| *height <= at);
             reached.for_each(|(_, admission)| view.admit(admission, since));
@@ -354,7 +380,7 @@ impl View {
     ///
     /// | key | value: SHA-256 of |
     /// |---|---|
-    /// | 1, id of a member | digest of its record; 1 if it votes, else 0 |
+    /// | 1, id of a member | digest of its record, or of the keys it goes on with; 1 if it votes, else 0 |
     /// | 2, id of a node | digest of its latest certificate; 1 if it is retired, else 0 |
     /// | 3, id of a node with evidence against it | height (u64) of the block that first covered that |
     /// | 4, key of a validator with evidence against it | the same |
@@ -443,28 +469,31 @@ fn versions(
     covered: &Covered<'_>,
     view: &View,
 ) -> Vec<Node> {
-    let mut counted: Vec<(Rank, &Certificate)> = certificates
+    let mut counted: Vec<(Rank, &Certificate, (usize, &Held))> = certificates
         .iter()
-        .filter(|item| view.members.contains_key(&item.node.member))
         .filter_map(|item| Some((item.claims.rank(covered)?, item)))
+        .filter_map(|(rank, item)| Some((rank, item, view.held(&item.node.member, &item.signer, order(&rank).0)?)))
         .collect();
-    let Some(owner) = counted.iter().min_by_key(|(rank, item)| (order(rank), item.node.certificate)) else {
+    let Some(owner) = counted.iter().min_by_key(|(rank, item, _)| (order(rank), item.node.certificate)) else {
         return Vec::new();
     };
     let owner = owner.1.node.member;
-    counted.retain(|(_, item)| item.node.member == owner);
-    counted.sort_by_key(|(_, item)| (item.time_ms, item.node.certificate));
-    let retired = retirements.into_iter().flatten().find(|item| item.member == owner);
-    let retired = retired.and_then(|item| item.claims.rank(covered)).map(|rank| rank.0);
-    let accused = counted.first().and_then(|(_, item)| view.accused.get(&Accused::Author(item.node.id)).copied());
+    counted.retain(|(_, item, _)| item.node.member == owner);
+    // What a later key signed is later, whatever times the former one wrote.
+    counted.sort_by_key(|(_, item, (number, _))| (*number, item.time_ms, item.node.certificate));
+    let retired = retirements.into_iter().flatten().filter(|item| item.member == owner).filter_map(|item| {
+        let rank = item.claims.rank(covered)?;
+        view.held(&owner, &item.signer, order(&rank).0).map(|_| rank.0)
+    });
+    let accused = counted.first().and_then(|(_, item, _)| view.accused.get(&Accused::Author(item.node.id)).copied());
     let left = view.left.get(&owner).copied();
     // Whichever a block covered first; what none covers comes last.
-    let retired = retired.into_iter().chain(accused).chain(left);
+    let retired = retired.chain(accused).chain(left);
     let retired = retired.min_by_key(|since| since.map_or(u64::MAX, |height| height.0));
     let labels = view.labels.get(&owner);
     let approved = |node: &Node| *labels?.get(&(node.region.clone(), node.jurisdiction.clone()))?;
-    let node = |(rank, item): (Rank, &Certificate)| Node {
-        since: rank.0.zip(approved(&item.node)).map(|(covered, approved)| covered.max(approved)),
+    let node = |(rank, item, (_, held)): (Rank, &Certificate, (usize, &Held))| Node {
+        since: rank.0.zip(approved(&item.node)).zip(held.since).map(|((one, other), third)| one.max(other).max(third)),
         retired: retired.is_some(),
         retired_since: retired.flatten(),
         ..item.node.clone()
@@ -475,7 +504,11 @@ fn versions(
 fn member(record: &v1::MemberRecord) -> Member {
     let recipient = Bytes::copy_from_slice(&record.recipient);
     let id = MemberId(array(&record.member));
-    Member { id, name: record.name.clone(), recipient, votes: true, record: digest(record) }
+    Member { id, name: record.name.clone(), key: id.0, recipient, votes: true, record: digest(record) }
+}
+
+fn signer(member: &MemberId, signer: &[u8]) -> [u8; 32] {
+    signer_of(member, signer).expect("the message was verified")
 }
 
 /// A field whose length was checked when its message was verified.

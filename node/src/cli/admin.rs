@@ -1,6 +1,9 @@
 //! `admin`: what the members decide by vote.
 
+use std::fmt::Display;
+
 use bithealth_http::api::{Change, ProposalInfo};
+use bithealth_types::Digest;
 
 use super::args::{AdminCommand, ProposeCommand};
 use super::exit::Exit;
@@ -21,6 +24,7 @@ pub(crate) async fn run(client: &Client, command: AdminCommand, show: Show) -> R
             tell(&proposal, show);
             Ok(Exit::Done)
         }
+        AdminCommand::Retire { node } => retire(client, &node, show).await,
         AdminCommand::RotateKey { .. } => unreachable!("dispatched before"),
         AdminCommand::RecoveryKey { output } => recover::make_key(&output, show),
         AdminCommand::Recover(command) => recover::run(client, command, show).await,
@@ -40,20 +44,36 @@ fn change(command: ProposeCommand) -> Change {
         }
         ProposeCommand::Voting { organisation, votes } => Change::Voting { member: organisation, votes: votes.is_on() },
         ProposeCommand::Defaults { survive } => Change::Defaults { survive },
+        ProposeCommand::Keys => Change::Keys { member: None },
     }
 }
 
 /// The one proposal whose id begins like this.
-fn find(proposals: &[ProposalInfo], start: &str) -> Result<bithealth_types::Digest, Failure> {
+fn find(proposals: &[ProposalInfo], start: &str) -> Result<Digest, Failure> {
+    let ids = proposals.iter().map(|it| it.id);
+    begins(ids, start, "proposal", "`bithealth admin proposals` lists them")
+}
+
+/// The one id that begins like this.
+fn begins<T: Display>(ids: impl Iterator<Item = T>, start: &str, what: &str, listed: &str) -> Result<T, Failure> {
     let start = start.to_lowercase();
-    let fits: Vec<_> = proposals.iter().filter(|it| it.id.to_string().starts_with(&start)).collect();
-    match fits[..] {
-        [one] => Ok(one.id),
-        [] => Err(Failure::new(format_args!("no proposal's id begins with {start:?}"))
-            .next("`bithealth admin proposals` lists them")),
-        _ => Err(Failure::new(format_args!("{} begin with {start:?}", counted(fits.len() as u64, "id")))
+    let mut fits: Vec<T> = ids.filter(|id| id.to_string().starts_with(&start)).collect();
+    match fits.len() {
+        0 => Err(Failure::new(format_args!("no {what}'s id begins with {start:?}")).next(listed)),
+        1 => Ok(fits.remove(0)),
+        count => Err(Failure::new(format_args!("{} begin with {start:?}", counted(count as u64, "id")))
             .next("give more of its digits")),
     }
+}
+
+async fn retire(client: &Client, start: &str, show: Show) -> Result<Exit, Failure> {
+    let status = client.status().await?;
+    let nodes = status.nodes.iter().map(|it| it.node);
+    let node = begins(nodes, start, "node", "`bithealth status` lists them")?;
+    let at = client.retire(&node).await?;
+    show.answer(&serde_json::json!({ "node": node, "entry": at }), |_| format!("{} is retired", node.short()));
+    show.note("from the next block on nothing new is placed on it, and it writes nothing more");
+    Ok(Exit::Done)
 }
 
 fn tell(proposal: &ProposalInfo, show: Show) {
@@ -90,6 +110,9 @@ fn words(change: &Change) -> String {
             let regions = counted(survive.regions.into(), "region");
             let nodes = counted(survive.nodes.into(), "node");
             format!("records survive the loss of {regions} and {nodes} besides, unless their author says otherwise")
+        }
+        Change::Keys { member } => {
+            format!("{} goes on with new keys", member.as_deref().unwrap_or("this organisation"))
         }
     }
 }
@@ -128,7 +151,7 @@ pub(crate) fn after_invite(proposal: &ProposalInfo, ttl_s: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bithealth_types::{Digest, Height};
+    use bithealth_types::Height;
 
     fn proposal(first: u8, approved: usize, passed: bool) -> ProposalInfo {
         let mut id = [7; 32];

@@ -18,6 +18,7 @@ use crate::client::Client;
 use crate::config::Config;
 use crate::home::Home;
 use crate::keys::Unlocking;
+use crate::rotation;
 use crate::run::Ready;
 use crate::setup::{self, Charter, Founded, Site};
 
@@ -27,6 +28,10 @@ const CAPACITY_DEFAULT: ByteLen = ByteLen(100 << 30); // said in the help of --c
 /// What a person does after a node was set up.
 const AFTER_SETUP: &str =
     "next: run it with `bithealth node`, print its recovery kit with `bithealth kit`, and lock that away";
+
+/// What a person does after the organisation got new keys.
+const AFTER_ROTATION: &str = "next: start the node, print the new kit with `bithealth kit` (the old one is good until the \
+                              members approved), then `bithealth admin propose keys`";
 
 /// Runs `init`.
 pub(crate) async fn init(data_dir: &Path, args: InitArgs, show: Show) -> Result<Exit, Failure> {
@@ -57,14 +62,26 @@ pub(crate) async fn join(data_dir: &Path, args: JoinArgs, show: Show) -> Result<
 }
 
 /// Runs `admin rotate-key`.
-pub(crate) async fn rotate(data_dir: &Path, client: &Client, args: &UnlockArgs, show: Show) -> Result<Exit, Failure> {
+pub(crate) async fn rotate(
+    data_dir: &Path,
+    client: &Client,
+    organisation: bool,
+    args: &UnlockArgs,
+    show: Show,
+) -> Result<Exit, Failure> {
     let home = Home::new(data_dir);
     let config = home.config().map_err(Failure::new)?;
     if client.peers().await.is_ok() {
         return Err(Failure::new("the node runs with its old key").next("stop it first: `bithealth stop`"));
     }
     let unlocking = secret::unlock(args, config.key_file.as_deref())?;
-    let key = setup::rotate(&home, &unlocking).map_err(Failure::new)?;
+    if organisation {
+        let key = rotation::rotate_organisation(&home, &unlocking).map_err(Failure::new)?;
+        show.answer(&json!({ "key": key }), |_| format!("{key} is to sign for the organisation"));
+        show.note(AFTER_ROTATION);
+        return Ok(Exit::Done);
+    }
+    let key = rotation::rotate(&home, &unlocking).map_err(Failure::new)?;
     show.answer(&json!({ "validator": key }), |_| format!("{key} is to vote from now on"));
     show.note("next: start the node; it tells the ledger, and votes with the old key until a block covers that");
     Ok(Exit::Done)

@@ -44,6 +44,7 @@ fn certificate_of(node: u8, validator: Bytes) -> v1::NodeCertificate {
         time_ms: NOW,
         signature: Bytes::new(),
         validator,
+        signer: Bytes::new(),
     };
     node_certificate(unsigned, by(ORGANISATION))
 }
@@ -139,7 +140,9 @@ fn an_entry_that_refers_to_one_no_block_will_cover_is_taken_again() {
     };
     let pack = commit.pack.as_ref().unwrap().id();
     let late = append(&second, Operation::CommitPack(commit));
-    let retirement = retire_node(&key(SECOND).id(), &member(), NOW, by(ORGANISATION));
+    let retirement =
+        v1::RetireNode { node: public(SECOND), member: public(ORGANISATION), time_ms: NOW, ..Default::default() };
+    let retirement = retire_node(retirement, by(ORGANISATION));
     append(&first, Operation::RetireNode(retirement));
     finalise(&first); // the log of the second node ends here, without what it wrote and we did not know
     give(&late, &first);

@@ -33,7 +33,7 @@ fn two_secrets_share_nothing() {
 
 #[test]
 fn every_secret_is_its_own() {
-    let keys = keys(1);
+    let keys = KeySet::derive(&OrganisationSecret::from_bytes([1; 32]));
     let mut all = [*keys.catalog, *keys.folder, *keys.content, *keys.private, keys.signing.to_bytes()];
     all.sort();
     assert!(all.windows(2).all(|pair| pair[0] != pair[1]) && !all.contains(&[1; 32]));
@@ -57,6 +57,37 @@ fn a_wrapped_catalog_key_opens_for_its_organisation_only() {
     assert_eq!(reader.unwrap(&wrapped, &salt).unwrap().expose(), key.expose());
     assert_eq!(stranger.unwrap(&wrapped, &salt).unwrap_err(), UnwrapError::NotForUs);
     assert_eq!(author.unwrap(&wrapped, &salt).unwrap_err(), UnwrapError::NotForUs);
+}
+
+#[test]
+fn with_a_new_secret_it_is_the_same_organisation_and_what_was_sealed_before_opens() {
+    let (before, salt) = (keys(1), [9; 32]);
+    let [first, second, third] = [1, 2, 3].map(|secret| OrganisationSecret::from_bytes([secret; 32]));
+    let after = OrganisationKeys::with_former(&third, &[second, first]);
+    assert_eq!(after.member(), before.member());
+    assert_eq!(after.keys().collect::<Vec<_>>(), [3, 2, 1].map(|secret| keys(secret).member().0));
+    assert_eq!(after.folder("A-17", "imaging"), before.folder("A-17", "imaging"));
+    let folder = before.folder("A-17", "imaging");
+    assert_eq!(after.content_tag(&folder, &Digest([4; 32])), before.content_tag(&folder, &Digest([4; 32])));
+    let wrapped = wrap(&before.recipient(), &before.catalog_key(&salt), &salt).unwrap();
+    assert_eq!(after.unwrap(&wrapped, &salt).unwrap().expose(), before.catalog_key(&salt).expose());
+    assert_eq!(after.open_private(&before.seal_private(b"kept")).unwrap(), b"kept");
+    let opens = |key: &CatalogKey| after.catalog_keys(&salt).any(|it| it.expose() == key.expose());
+    assert!(opens(&before.catalog_key(&salt)) && opens(&keys(2).catalog_key(&salt)) && !opens(&CatalogKey::random()));
+
+    // What is new is closed to who holds the former secret only.
+    assert_eq!((after.key(), after.recipient()), (keys(3).key(), keys(3).recipient()));
+    assert_eq!(before.open_private(&after.seal_private(b"new")), Err(OpenError::PrivateRefused));
+    assert_ne!(after.catalog_key(&salt).expose(), before.catalog_key(&salt).expose());
+    let wrapped = wrap(&after.recipient(), &after.catalog_key(&salt), &salt).unwrap();
+    assert_eq!(before.unwrap(&wrapped, &salt).unwrap_err(), UnwrapError::NotForUs);
+
+    // Until the others know of the new ones it goes on with those before.
+    assert!(after.use_key(&before.key()) && !after.use_key(&before.key()) && !after.use_key(&[7; 32]));
+    assert_eq!((after.key(), after.recipient()), (before.key(), before.recipient()));
+    assert_eq!(verify(&before.key(), b"record", &after.sign(b"record")), Ok(()));
+    let likeliest = after.catalog_keys(&salt).next().unwrap();
+    assert_eq!(likeliest.expose(), before.catalog_key(&salt).expose());
 }
 
 #[test]

@@ -49,9 +49,15 @@ pub enum Change {
         /// Regions and further nodes.
         survive: SurviveWanted,
     },
+    /// An organisation goes on with other keys.
+    Keys {
+        /// The organisation; in a request it is the one that asks, and not named.
+        member: Option<String>,
+    },
 }
 
-const KNOWN: &str = "change (remove, labels, voting, defaults), member, region, jurisdiction, votes, survive";
+const KINDS: &str = "remove, labels, voting, defaults or keys";
+const KNOWN: &str = "change (remove, labels, voting, defaults, keys), member, region, jurisdiction, votes, survive";
 
 impl Query for Change {
     fn pairs(&self) -> Vec<(&'static str, String)> {
@@ -70,6 +76,7 @@ impl Query for Change {
             Self::Defaults { survive } => {
                 vec![("change", "defaults".to_owned()), ("survive", survive.to_string())]
             }
+            Self::Keys { .. } => vec![("change", "keys".to_owned())],
         }
     }
 
@@ -80,7 +87,7 @@ impl Query for Change {
             None => Err(QueryError::Value { key: key.to_owned(), value: String::new(), want }),
         };
         let organisation = "the name of an organisation";
-        let kind = take("change", "remove, labels, voting or defaults")?;
+        let kind = take("change", KINDS)?;
         let change = match kind.1.as_str() {
             "remove" => Self::Remove { member: take("member", organisation)?.1 },
             "labels" => Self::Labels {
@@ -95,13 +102,8 @@ impl Query for Change {
             "defaults" => {
                 Self::Defaults { survive: value(&take("survive", "REGIONS,NODES")?, "REGIONS,NODES as in 1,1")? }
             }
-            _ => {
-                return Err(QueryError::Value {
-                    key: kind.0,
-                    value: kind.1,
-                    want: "remove, labels, voting or defaults",
-                });
-            }
+            "keys" => Self::Keys { member: None },
+            _ => return Err(QueryError::Value { key: kind.0, value: kind.1, want: KINDS }),
         };
         match left.first() {
             Some(pair) => Err(QueryError::UnknownKey { key: pair.0.clone(), known: KNOWN }),
@@ -151,6 +153,7 @@ mod tests {
             Change::Labels { member: member.clone(), region, jurisdiction },
             Change::Voting { member, votes: false },
             Change::Defaults { survive: SurviveWanted { regions: 2, nodes: 0 } },
+            Change::Keys { member: None },
         ] {
             let pairs: Vec<_> = change.pairs().into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
             assert_eq!(Change::from_pairs(&pairs), Ok(change));

@@ -225,6 +225,10 @@ impl Service for Memory {
         Ok(stream::empty().boxed())
     }
 
+    async fn retire(&self, node: NodeId) -> Result<EntryAt, ErrorBody> {
+        Ok(EntryAt { author: node, sequence: Sequence(7) })
+    }
+
     async fn notarise(&self, _commitment: Digest) -> Result<EntryAt, ErrorBody> {
         Ok(EntryAt { author: NodeId([1; 32]), sequence: Sequence(7) })
     }

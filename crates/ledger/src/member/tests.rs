@@ -1,7 +1,7 @@
 use bithealth_proto::{Limited, decode};
 
 use super::*;
-use crate::fixture::{NOW, admit, by, bytes, genesis, invited, node_certificate_of, public, record};
+use crate::fixture::{NOW, admit, by, bytes, genesis, invited, node_certificate_of, public, record, retirement};
 use bithealth_proto::v1::entry::Operation;
 
 fn admission_of_two() -> v1::Admission {
@@ -32,7 +32,7 @@ fn what_was_signed_is_valid() {
     assert_eq!(verify_node(&node_certificate_of(2)), Ok((NodeId(public(102)), MemberId(public(2)))));
     assert_eq!(verify_invite(&invited(1, 50, 2, "two"), &genesis().id()), Ok((MemberId(public(1)), public(50))));
     assert_eq!(checks(&admission_of_two()), Ok((MemberId(public(1)), public(50), MemberId(public(2)))));
-    let retired = retire_node(&NodeId(public(102)), &MemberId(public(2)), NOW, by(2));
+    let retired = retire_node(retirement(2, 2), by(2));
     assert_eq!(verify_retirement(&retired), Ok((NodeId(public(102)), MemberId(public(2)))));
 }
 
@@ -45,7 +45,7 @@ fn no_bit_of_what_was_signed_can_change() {
 
 #[test]
 fn a_retirement_cannot_be_turned_on_another_node() {
-    let retired = retire_node(&NodeId(public(102)), &MemberId(public(2)), NOW, by(2));
+    let retired = retire_node(retirement(2, 2), by(2));
     let want = MembershipError::Signature { what: "the retirement", by: "the node's organisation" };
     let other = v1::RetireNode { node: bytes(public(103)), ..retired.clone() };
     assert_eq!(verify_retirement(&other), Err(want.clone()));

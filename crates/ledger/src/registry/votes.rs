@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bithealth_proto::v1::{self, proposal::Change};
 use bithealth_types::{Digest, Height, MemberId, NodeId};
+use bytes::Bytes;
 
-use super::{Admission, Claim, Claims, Covered, Registry, View, array, order};
+use super::{Admission, Claim, Claims, Covered, Held, Registry, View, array, order, signer, since};
 use crate::validators::quorum;
 
 /// A proposal, and who is for it.
@@ -45,20 +46,27 @@ impl Voted {
         self.carried.iter().chain(self.approvals.values())
     }
 
-    fn issuer(&self) -> Option<MemberId> {
+    /// Who is for it with every entry that carries it, and the key that says so.
+    fn issuer(&self) -> Option<(MemberId, [u8; 32])> {
         match self.proposal.as_ref()?.change.as_ref()? {
-            Change::Invite(invite) => Some(MemberId(array(&invite.issuer))),
+            Change::Invite(invite) => {
+                let issuer = MemberId(array(&invite.issuer));
+                Some((issuer, signer(&issuer, &invite.signer)))
+            }
             _ => None,
         }
     }
 
     /// Those who are for it with what stands at this place in the order or before.
     fn approvers(&self, registry: &Registry, covered: &Covered<'_>, at: u64, view: &View) -> BTreeSet<MemberId> {
-        let reached = |claims: &Claims| claims.rank(covered).is_some_and(|rank| order(&rank).0 <= at);
-        let approved = self.approvals.iter().filter(|(_, claims)| reached(claims));
+        let reached = |claims: &Claims| claims.rank(covered).map(|rank| order(&rank).0).filter(|rank| *rank <= at);
+        let approved = self.approvals.iter().filter(|(_, claims)| reached(claims).is_some());
         let approved = approved.filter_map(|(author, _)| registry.owner(author, covered, at, view));
-        let issuer = self.carried.iter().filter(|claims| reached(claims)).filter_map(|_| self.issuer());
-        approved.chain(issuer).filter(|member| view.votes(member)).collect()
+        let issued = self.carried.iter().filter_map(reached).filter_map(|rank| {
+            let (issuer, key) = self.issuer()?;
+            view.held(&issuer, &key, rank).map(|_| issuer)
+        });
+        approved.chain(issued).filter(|member| view.votes(member)).collect()
     }
 }
 
@@ -98,18 +106,20 @@ impl Registry {
             })
             .collect();
         passed.sort_by_key(|(claim, id, _)| (*claim, *id));
-        let since = (at != u64::MAX).then_some(Height(at));
+        let since = since(at);
         for (_, id, change) in passed {
             view.passed.insert(id, since);
-            view.change(change, since);
+            view.change(change, at);
         }
     }
 
     /// Whose node this is: of the member that first claimed it.
     fn owner(&self, node: &NodeId, covered: &Covered<'_>, at: u64, view: &View) -> Option<MemberId> {
-        let claimed = self.certificates.get(node)?.iter().filter(|item| view.members.contains_key(&item.node.member));
+        let claimed = self.certificates.get(node)?.iter();
         let ranked = claimed.filter_map(|item| Some((order(&item.claims.rank(covered)?), item)));
-        let first = ranked.filter(|(rank, _)| rank.0 <= at).min_by_key(|(rank, item)| (*rank, item.node.certificate));
+        let counted = ranked.filter(|(rank, _)| rank.0 <= at);
+        let counted = counted.filter(|(rank, item)| view.held(&item.node.member, &item.signer, rank.0).is_some());
+        let first = counted.min_by_key(|(rank, item)| (*rank, item.node.certificate));
         first.map(|(_, item)| item.node.member)
     }
 
@@ -151,7 +161,31 @@ impl View {
         quorum(self.present().filter(|member| member.votes).count())
     }
 
-    fn change(&mut self, change: &Change, since: Option<Height>) {
+    /// Whether `member` signed with `key` at this place in the order or before, and if so, the how many-th it is.
+    pub(super) fn held(&self, member: &MemberId, key: &[u8; 32], at: u64) -> Option<(usize, &Held)> {
+        self.held.get(member)?.iter().enumerate().find(|(_, held)| held.key == *key && at <= held.until)
+    }
+
+    /// Whether this key ever stood for anybody.
+    pub(crate) fn is_taken(&self, key: &[u8; 32]) -> bool {
+        self.held.values().flatten().any(|held| held.key == *key)
+    }
+
+    /// An organisation goes on with other keys. What the former one signed counts where blocks up to this one cover it.
+    fn rekey(&mut self, keys: &v1::MemberKeys, at: u64) {
+        let (member, key) = (MemberId(array(&keys.member)), array(&keys.key));
+        if self.is_taken(&key) {
+            return;
+        }
+        let (Some(known), Some(held)) = (self.members.get_mut(&member), self.held.get_mut(&member)) else { return };
+        (known.key, known.recipient) = (key, Bytes::copy_from_slice(&keys.recipient));
+        known.record = bithealth_proto::digest(keys);
+        held.iter_mut().for_each(|held| held.until = held.until.min(at));
+        held.push(Held { key, since: since(at), until: u64::MAX });
+    }
+
+    fn change(&mut self, change: &Change, at: u64) {
+        let since = since(at);
         match change {
             Change::Invite(invite) => {
                 self.invited.insert(bithealth_proto::digest(invite));
@@ -176,6 +210,7 @@ impl View {
                 }
             }
             Change::Defaults(defaults) => self.defaults = Some(*defaults),
+            Change::Keys(keys) => self.rekey(keys, at),
         }
     }
 
@@ -183,6 +218,7 @@ impl View {
     pub(super) fn admit(&mut self, item: &Admission, since: Option<Height>) {
         if self.takes(item) {
             self.members.insert(item.member.id, item.member.clone());
+            self.held.insert(item.member.id, vec![Held { key: item.member.key, since, until: u64::MAX }]);
             self.labels.entry(item.member.id).or_default().entry(item.place.clone()).or_insert(since);
         }
     }
@@ -190,6 +226,7 @@ impl View {
     fn takes(&self, item: &Admission) -> bool {
         item.issuer.is_none_or(|_| self.invited.contains(&item.invite))
             && !self.members.contains_key(&item.member.id)
+            && !self.is_taken(&item.member.key)
             && self.members.values().all(|member| member.name != item.member.name)
     }
 }

@@ -10,7 +10,8 @@ use super::State;
 use crate::entry::{Applied, EntryError};
 use crate::evidence::check_evidence;
 use crate::member::{
-    JURISDICTION_LEN_MAX, REGION_LEN_MAX, text, verify_admission, verify_invite, verify_node, verify_retirement,
+    JURISDICTION_LEN_MAX, REGION_LEN_MAX, signer_of, text, verify_admission, verify_invite, verify_keys, verify_node,
+    verify_retirement,
 };
 use crate::pack::{Pack, check_commit};
 use crate::registry::Claim;
@@ -97,8 +98,15 @@ impl State {
             Some(Change::Voting(voting)) => self.effective(MemberId(id("the member", &voting.member)?)),
             Some(Change::Invite(invite)) => match self.member_named(&invite.name) {
                 Some(other) => Err(EntryError::NameTaken { name: invite.name.clone(), by: other.id }),
-                None => Ok(()),
+                None => self.check_signer(&invite.issuer, &invite.signer),
             },
+            Some(Change::Keys(keys)) => {
+                let (member, key) = verify_keys(keys)?;
+                if self.view.is_taken(&key) {
+                    return Err(EntryError::KeyTaken { member });
+                }
+                self.effective(member)
+            }
             _ => Ok(()),
         }
     }
@@ -118,8 +126,15 @@ impl State {
         match self.node(&node) {
             Some(known) if known.member.0 != member => Err(EntryError::NodeTaken { node, by: known.member }),
             Some(known) if known.retired => Err(EntryError::NodeRetired { node }),
-            _ => self.effective(MemberId(member)),
+            _ => self.check_signer(&member, &certificate.signer),
         }
+    }
+
+    /// Whether this is the key of a member that signs for it now.
+    fn check_signer(&self, member: &[u8], signer: &[u8]) -> Result<(), EntryError> {
+        let member = MemberId(id("the organisation", member)?);
+        let known = self.member(&member).ok_or(EntryError::MemberUnknown { member })?;
+        if known.key == signer_of(&member, signer)? { Ok(()) } else { Err(EntryError::NotItsKey { member }) }
     }
 
     fn effective(&self, member: MemberId) -> Result<(), EntryError> {
@@ -129,7 +144,13 @@ impl State {
     pub(super) fn check_own_retirement(&self, retirement: &v1::RetireNode) -> Result<(), EntryError> {
         let node = NodeId(id("the node", &retirement.node)?);
         let known = self.node(&node).ok_or(EntryError::NodeUnknown { node })?;
-        if known.retired { Err(EntryError::NodeRetired { node }) } else { Ok(()) }
+        if known.retired {
+            return Err(EntryError::NodeRetired { node });
+        }
+        if retirement.member != known.member.0.as_slice() {
+            return Err(EntryError::NodeTaken { node, by: known.member });
+        }
+        self.check_signer(&retirement.member, &retirement.signer)
     }
 
     pub(super) fn check_own_evidence(&self, evidence: &v1::Evidence) -> Result<(), EntryError> {
@@ -153,7 +174,7 @@ impl State {
             }
             Operation::RetireNode(retirement) => {
                 let node = NodeId(checked(&retirement.node));
-                self.registry.retire(node, MemberId(checked(&retirement.member)), claim);
+                self.registry.retire(&retirement, claim);
                 Applied::NodeRetired(node)
             }
             Operation::CommitPack(commit) => {
@@ -206,6 +227,7 @@ fn check_proposal(proposal: &v1::Proposal, genesis: &GenesisId) -> Result<(), En
             id("the member", &labels.member).map(drop)
         }
         Change::Defaults(_) => Ok(()),
+        Change::Keys(keys) => Ok(verify_keys(keys).map(|_| ())?),
     }
 }
 

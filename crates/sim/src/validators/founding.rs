@@ -189,6 +189,7 @@ fn node(org: usize) -> v1::NodeCertificate {
         time_ms: FOUNDED_MS,
         signature: Bytes::new(),
         validator: Bytes::copy_from_slice(&public(Use::Validator, org)),
+        signer: Bytes::new(),
     };
     node_certificate(unsigned, by(Use::Organisation, org))
 }
@@ -203,6 +204,7 @@ fn invited(genesis: GenesisId, org: usize) -> v1::Invite {
         name: format!("organisation {org}"),
         region: format!("region {}", org % 3),
         jurisdiction: "EU".into(),
+        signer: Bytes::new(),
     };
     invite(unsigned, by(Use::Organisation, 0))
 }

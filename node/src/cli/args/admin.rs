@@ -21,8 +21,17 @@ pub enum AdminCommand {
         /// Its id, as `proposals` shows it
         proposal: String,
     },
+    /// Take another node of this organisation out for good, as the one a restore replaced
+    Retire {
+        /// The first digits of its id, as `bithealth status` shows it
+        node: String,
+    },
     /// Give this node, which is stopped, a new key to vote with; the old one is destroyed once the new one votes
     RotateKey {
+        /// New keys of the whole organisation instead, after its kit or a machine was stolen; they count once the members
+        /// approved them
+        #[arg(long)]
+        organisation: bool,
         /// See there.
         #[command(flatten)]
         unlock: UnlockArgs,
@@ -105,6 +114,8 @@ pub enum ProposeCommand {
         #[arg(value_name = "REGIONS,NODES")]
         survive: SurviveWanted,
     },
+    /// This organisation goes on with the keys that `admin rotate-key --organisation` made
+    Keys,
 }
 
 /// Yes or no.

@@ -6,6 +6,8 @@ use crate::entry::EntryError;
 use crate::fixture::*;
 use crate::validators::quorum;
 
+mod keys;
+
 fn proposal(change: Change) -> v1::Proposal {
     v1::Proposal { time_ms: NOW, change: Some(change) }
 }

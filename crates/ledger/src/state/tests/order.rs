@@ -17,6 +17,8 @@ pub(super) fn logs() -> Vec<Vec<v1::SignedEntry>> {
         one.write(place(3, 0, 1)),
         one.write(admit(1, 205, 5, "same")),
         one.write(add_node(5)),
+        one.write(Operation::Propose(keys(3))),
+        one.write(Operation::AddNode(certificate_by(3, 93, NOW))),
         one.write(retire(4, 4)),
     ];
     let second = vec![
@@ -29,6 +31,9 @@ pub(super) fn logs() -> Vec<Vec<v1::SignedEntry>> {
         two.write(commit(1)),
         two.write(add_node(5)),
         two.write(add_node(6)),
+        two.write(approve(&keys(3))),
+        two.write(approve(&keys(2))),
+        two.write(Operation::AddNode(certificate_by(3, 3, NOW + 900))),
     ];
     let third = vec![
         three.write(admit(1, 204, 4, "four")),
@@ -40,9 +45,17 @@ pub(super) fn logs() -> Vec<Vec<v1::SignedEntry>> {
         three.write(gather(3, 4)),
         three.write(Operation::AddNode(certificate_of(3, 103, 7))),
         three.write(admit(3, 205, 7, "seven")),
+        three.write(Operation::Propose(keys(2))),
+        three.write(retire(3, 2)),
     ];
     let fourth = vec![four.write(commit(5)), four.write(place(4, 2, 4)), four.write(place(5, 0, 3))];
     vec![first, second, third, fourth]
+}
+
+/// An organisation is to go on with the keys made from 93, which two want.
+fn keys(org: u8) -> v1::Proposal {
+    let change = v1::proposal::Change::Keys(keys_of(org, 93));
+    v1::Proposal { time_ms: NOW, change: Some(change) }
 }
 
 /// Takes entries and blocks in an order that `picks` draws; what must wait is tried again. Blocks are made by the first
