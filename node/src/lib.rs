@@ -33,6 +33,7 @@ pub mod service;
 pub mod setup;
 pub mod sheet;
 pub mod shelf;
+mod sync;
 pub mod vault;
 pub mod verify;
 pub mod votes;

@@ -18,12 +18,12 @@ use crate::finality::Finality;
 use crate::gather::Gather;
 use crate::keys::NodeKeys;
 use crate::links::Links;
-use crate::peers::Followers;
 use crate::recovery::Recovery;
 use crate::replicate::Replication;
 use crate::restore::RestoreProgress;
 use crate::room::{Place, Room};
 use crate::shelf::Shelf;
+use crate::sync::Followers;
 use crate::vault::Vault;
 use crate::witnesses::Witnesses;
 

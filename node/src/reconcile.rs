@@ -12,8 +12,8 @@ use tracing::{info, warn};
 
 use crate::chain::{ChainError, Received};
 use crate::node::Node;
-use crate::peers::{BLOCKS_BATCH_MAX, ENTRIES_BATCH_MAX, ask};
 use crate::replicate::blocking;
+use crate::sync::{BLOCKS_BATCH_MAX, ENTRIES_BATCH_MAX, ask};
 
 /// Puts evidence on the ledger, unless it is there: durable here, and told to all. Blocks on the disk.
 pub(crate) fn accuse(node: &Arc<Node>, evidence: v1::Evidence) {

@@ -27,6 +27,7 @@ use crate::room::Room;
 use crate::rotation;
 use crate::service::Local;
 use crate::shelf::{Shelf, Source};
+use crate::sync::Followers;
 use crate::vault::{OwnPack, Vault};
 use crate::witnesses::Witnesses;
 use crate::{consolidate, history, hold, peers, widen};
@@ -185,7 +186,7 @@ async fn start(home: &Home, unlocking: &Unlocking) -> Result<(Arc<Node>, bitheal
         replication: Replication::default(),
         incoming: Arc::new(Semaphore::new(hold::INCOMING_MIB_MAX)),
         peers_changed: watch::channel(0).0,
-        followers: peers::Followers::default(),
+        followers: Followers::default(),
         shut_out: Mutex::default(),
         restoring: watch::channel(RestoreProgress::default()).0,
         room: Arc::new(Room::new(certificate.capacity)),
