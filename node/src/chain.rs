@@ -4,7 +4,7 @@
 //! same state comes back from the same entries.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bithealth_envelope::NodeKey;
 use bithealth_ledger::{
@@ -36,7 +36,17 @@ pub struct Chain {
     /// Authors whose log may be another one elsewhere, since the last block.
     suspects: Mutex<BTreeSet<NodeId>>,
     fork: Mutex<Option<v1::Fork>>,
+    coming: Mutex<Coming>,
     changed: watch::Sender<u64>,
+}
+
+/// What is here of the block after the tip.
+#[derive(Default)]
+struct Coming {
+    /// A body that was found valid, by the digest of the header it was proposed with.
+    body: Option<(Digest, v1::Body)>,
+    /// A header that is final and whose body is not here.
+    header: Option<(Digest, v1::SignedHeader)>,
 }
 
 /// Why the ledger cannot be opened or written.
@@ -81,6 +91,8 @@ pub enum Received {
     New,
     /// Here already.
     Known,
+    /// A header that is final; what it commits to is not here: ask for it.
+    Headed,
     /// Something before it is missing here: ask for it.
     Behind,
     /// It is at odds with what is here, and both are signed by one author.
@@ -110,6 +122,7 @@ impl Chain {
             written: Mutex::default(),
             suspects: Mutex::default(),
             fork: Mutex::new(fork),
+            coming: Mutex::default(),
             changed: watch::channel(0).0,
         })
     }
@@ -259,7 +272,7 @@ impl Chain {
         let checked = match state.check_block(block) {
             Ok(checked) => checked,
             Err(BlockError::Known { height }) => {
-                let known = self.known_block(&state, block, Height(height));
+                let known = self.known_header(&state, &signed_header(block), Height(height));
                 return Ok(known.unwrap_or(Received::Known)); // ours cannot be read: not the peer's fault
             }
             Err(BlockError::Missing { .. } | BlockError::Gap { .. }) => return Ok(Received::Behind),
@@ -274,12 +287,68 @@ impl Chain {
         state.apply_block(checked);
         drop(state);
         self.suspects.lock().expect("no holder panics").clear();
+        *self.coming() = Coming::default();
         self.notify();
         Ok(Received::New)
     }
 
-    /// A block of a height that is final here: the same, a false one, or the proof of a fork, which is kept.
-    fn known_block(&self, state: &State, theirs: &v1::Block, height: Height) -> Result<Received, ChainError> {
+    /// Takes a header that is final from a peer; with the body that was proposed for it, if that is here. Blocks on the
+    /// disk.
+    ///
+    /// # Errors
+    /// [`WriteError`] if the block is whole and the store does not take it.
+    pub fn receive_header(&self, signed: &v1::SignedHeader) -> Result<Received, WriteError> {
+        let digest = signed.header.as_ref().map(bithealth_proto::digest);
+        if self.coming().header.as_ref().is_some_and(|(coming, _)| Some(*coming) == digest) {
+            return Ok(Received::Known); // with other votes of the same quorum, perhaps
+        }
+        let digest = {
+            let state = self.state();
+            match state.check_header(signed) {
+                Ok(digest) => digest,
+                Err(BlockError::Known { height }) => {
+                    let known = self.known_header(&state, signed, Height(height));
+                    return Ok(known.unwrap_or(Received::Known)); // ours cannot be read: not the peer's fault
+                }
+                Err(BlockError::Gap { .. }) => return Ok(Received::Behind),
+                Err(BlockError::Previous { .. }) => return Ok(Received::OtherHistory),
+                Err(error) => return Ok(Received::False(error.to_string())),
+            }
+        };
+        let proposed = self.coming().body.clone().filter(|(of, _)| *of == digest);
+        if let Some((_, body)) = proposed {
+            return self.receive_block(&block_of(signed.clone(), body));
+        }
+        self.coming().header = Some((digest, signed.clone()));
+        Ok(Received::Headed)
+    }
+
+    /// The header after the tip, by its digest, if it is known to be final and what it commits to is not here.
+    pub fn headed(&self) -> Option<(Digest, v1::SignedHeader)> {
+        let next = self.state().height().0 + 1;
+        let follows =
+            |(_, signed): &(Digest, v1::SignedHeader)| signed.header.as_ref().is_some_and(|it| it.height == next);
+        self.coming().header.clone().filter(follows)
+    }
+
+    /// What the header of this digest commits to, if it is in the history at this height, or was proposed for the next.
+    ///
+    /// # Errors
+    /// [`ChainError`] if the store cannot be read.
+    pub fn body(&self, height: Height, header: &Digest) -> Result<Option<v1::Body>, ChainError> {
+        if let Some((_, body)) = self.coming().body.as_ref().filter(|(of, _)| of == header) {
+            return Ok(Some(body.clone()));
+        }
+        if height.0 == 0 || height > self.state().height() {
+            return Ok(None);
+        }
+        let block = self.history.blocks().at(height.0)?;
+        let is_it = block.header.as_ref().is_some_and(|it| bithealth_proto::digest(it) == *header);
+        Ok(block.body.filter(|_| is_it))
+    }
+
+    /// A header of a height that is final here: the same, a false one, or the proof of a fork, which is kept.
+    fn known_header(&self, state: &State, theirs: &v1::SignedHeader, height: Height) -> Result<Received, ChainError> {
         let theirs_digest = theirs.header.as_ref().map(bithealth_proto::digest);
         if state.tip().map(bithealth_proto::digest) == theirs_digest && height == state.height() {
             return Ok(Received::Known);
@@ -290,7 +359,7 @@ impl Chain {
             Ok(()) => Ok(Received::Known),
             Err(error @ BlockError::Forked { .. }) => {
                 error!(%error, "the history forked: this node votes no more, and keeps both");
-                self.keep_fork(v1::Fork { first: Some(signed_header(&ours)), second: Some(signed_header(theirs)) })?;
+                self.keep_fork(v1::Fork { first: Some(signed_header(&ours)), second: Some(theirs.clone()) })?;
                 Ok(Received::Known)
             }
             Err(error) => Ok(Received::False(error.to_string())),
@@ -319,6 +388,7 @@ impl Chain {
     ) -> Result<v1::Proposed, WriteError> {
         let (header, body) = self.state().next_block(producer, now_ms, opened);
         self.sync()?;
+        self.coming().body = Some((bithealth_proto::digest(&header), body.clone()));
         Ok(v1::Proposed { header: encode(&header).into(), body: encode(&body).into() })
     }
 
@@ -340,7 +410,11 @@ impl Chain {
             state.check_proposal(&header, &body).and_then(|_| state.check_clock(&header, now_ms))
         };
         match checked {
-            Ok(()) => self.sync().map(|()| Verdict::Valid),
+            Ok(()) => {
+                self.sync()?;
+                self.coming().body = Some((bithealth_proto::digest(&header), body));
+                Ok(Verdict::Valid)
+            }
             Err(BlockError::Missing { .. } | BlockError::Gap { .. }) => Ok(Verdict::Waits),
             Err(error) => {
                 if let BlockError::OtherLog { author, .. } = error {
@@ -367,8 +441,8 @@ impl Chain {
     /// # Errors
     /// [`ReadError`] if the store cannot be read.
     pub fn blocks(&self, from: Height, max: u32) -> Result<Vec<v1::Block>, ChainError> {
-        let tip = self.state().height();
-        let range = from.0.max(1)..=tip.0.min(from.0.saturating_add(u64::from(max)));
+        let (first, end) = (from.0.max(1), self.state().height().0 + 1);
+        let range = first..end.min(first.saturating_add(u64::from(max)));
         let mut blocks = self.history.blocks();
         range.map(|height| blocks.at(height)).collect()
     }
@@ -405,6 +479,10 @@ impl Chain {
         state.nodes().map(|node| (node.id, state.log(&node.id).map_or(0, &len))).collect()
     }
 
+    fn coming(&self) -> MutexGuard<'_, Coming> {
+        self.coming.lock().expect("no holder panics")
+    }
+
     fn write(&self) -> RwLockWriteGuard<'_, State> {
         self.state.write().expect("no holder panics")
     }
@@ -417,4 +495,9 @@ impl Chain {
     fn notify(&self) {
         self.changed.send_modify(|count| *count += 1);
     }
+}
+
+/// A header that is final, with what it commits to.
+pub(crate) fn block_of(signed: v1::SignedHeader, body: v1::Body) -> v1::Block {
+    v1::Block { header: signed.header, certificate: signed.certificate, body: Some(body) }
 }

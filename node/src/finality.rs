@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bithealth_consensus::{Due, Effect, Engine, Guilt, Halt, Input, Pace};
-use bithealth_ledger::{Opened, ValidatorSet, double_vote, era_domain};
+use bithealth_ledger::{Opened, ValidatorSet, double_vote, era_domain, signed_header};
 use bithealth_net::Topic;
 use bithealth_proto::{decode, encode, v1};
 use bithealth_store::{OsDisk, Wal, WalError};
@@ -475,7 +475,7 @@ impl Driver {
     /// Sends what is due. Blocks on the network's queue only.
     async fn publish(&mut self) {
         for block in std::mem::take(&mut self.blocks) {
-            self.node.publish(Topic::Headers, encode(&block)).await;
+            self.node.publish(Topic::Headers, encode(&signed_header(&block))).await;
         }
         let mut unsent = Vec::new();
         for message in std::mem::take(&mut self.out) {

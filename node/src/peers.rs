@@ -208,7 +208,7 @@ async fn on_gossip(node: &Arc<Node>, topic: Topic, from: NodeId, id: GossipId, b
     let worker = node.clone();
     let received = blocking(move || match topic {
         Topic::Entries => received(&bytes, |entry| worker.chain.receive_entry(entry)),
-        Topic::Headers => received(&bytes, |block| worker.chain.receive_block(block)),
+        Topic::Headers => received(&bytes, |signed| worker.chain.receive_header(signed)),
         Topic::Consensus => received(&bytes, |message: &v1::ConsensusMessage| {
             worker.finality.hear(message.clone());
             Ok(Received::New)
@@ -218,6 +218,10 @@ async fn on_gossip(node: &Arc<Node>, topic: Topic, from: NodeId, id: GossipId, b
     let verdict = match received {
         Ok(Received::New) => Verdict::Accept,
         Ok(Received::Known) => Verdict::Ignore,
+        Ok(Received::Headed) => {
+            node.followers.wake(&from);
+            Verdict::Accept
+        }
         Ok(Received::Behind | Received::Diverged(_) | Received::OtherHistory) => {
             node.followers.wake(&from);
             Verdict::Ignore

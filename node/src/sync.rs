@@ -1,21 +1,24 @@
 //! Keeping up with each peer: what it has of logs and blocks and we lack is asked for, and answered where it asks.
 
+mod claims;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bithealth_net::{Protocol, Stream};
 use bithealth_proto::v1::{self, sync_answer, sync_request::Request};
-use bithealth_types::{Height, NodeId, Sequence};
+use bithealth_types::{Digest, Height, NodeId, Sequence};
 use bytes::Bytes;
 use tokio::sync::Notify;
 use tracing::{debug, warn};
 
-use crate::chain::{ChainError, Received};
+use crate::chain::{ChainError, Received, block_of};
 use crate::node::Node;
 use crate::reconcile;
 use crate::recovery::{self, TOLD_MAX};
 use crate::replicate::blocking;
+use claims::{Claim, Claims, Wanted};
 
 /// Entries in one answer of a sync: with the longest entries (61 KiB) still below the frame limit.
 pub(crate) const ENTRIES_BATCH_MAX: u32 = 128;
@@ -29,6 +32,7 @@ const SYNC_INTERVAL: Duration = Duration::from_secs(5);
 pub struct Followers {
     wakers: Mutex<HashMap<NodeId, Arc<Notify>>>,
     since_ms: Mutex<HashMap<NodeId, u64>>,
+    claims: Claims,
 }
 
 impl Followers {
@@ -97,10 +101,8 @@ async fn catch_up(node: &Arc<Node>, peer: NodeId, waker: &Notify) -> anyhow::Res
 
 /// One round; true if it brought something new.
 async fn sync_once(node: &Arc<Node>, stream: &mut Stream) -> anyhow::Result<bool> {
-    let ours = frontier(node);
-    let have: HashMap<Bytes, u64> = ours.logs.iter().map(|log| (log.author.clone(), log.len)).collect();
-    let height = ours.height;
-    let sync_answer::Answer::Frontier(theirs) = ask(stream, Request::Frontier(ours)).await? else {
+    take_body(node, stream).await?;
+    let sync_answer::Answer::Frontier(theirs) = ask(stream, Request::Frontier(frontier(node))).await? else {
         anyhow::bail!("the peer answered something that was not asked");
     };
     for signed in theirs.recoveries.into_iter().take(TOLD_MAX) {
@@ -108,25 +110,83 @@ async fn sync_once(node: &Arc<Node>, stream: &mut Stream) -> anyhow::Result<bool
         blocking(move || recovery::hear(&worker, &signed)).await;
     }
     let mut progress = false;
-    for log in theirs.logs {
-        let mut from = have.get(&log.author).copied().unwrap_or(0);
-        while from < log.len {
-            let request = v1::SyncEntries { author: log.author.clone(), from, max: ENTRIES_BATCH_MAX };
-            let sync_answer::Answer::Entries(batch) = ask(stream, Request::Entries(request)).await? else {
-                anyhow::bail!("the peer answered something that was not asked");
-            };
-            let worker = node.clone();
-            let taken = blocking(move || take_entries(&worker, &batch.entries)).await?;
-            progress |= taken > 0;
-            from += taken;
-            if taken == 0 {
-                break; // it waits for another author's entry, in a later round
-            }
+    let logs = theirs.logs.iter().map(|log| anyhow::Ok((NodeId::try_from(log.author.as_ref())?, log.len)));
+    let mut others = Vec::new();
+    for (author, len) in logs.collect::<Result<Vec<_>, _>>()? {
+        if len <= log_len(node, &author) {
+            continue;
+        }
+        match node.followers.claims.claim(Wanted::Log(author)) {
+            Ok(claim) => progress |= fetch_log(node, stream, author, len, claim).await?,
+            Err(_) => others.push((author, len)),
         }
     }
+    for (author, len) in others {
+        let claim = node.followers.claims.wait(Wanted::Log(author)).await;
+        progress |= fetch_log(node, stream, author, len, claim).await?;
+    }
     reconcile::compare(node, stream).await?;
-    let mut next = height + 1;
-    while next <= theirs.height {
+    if node.chain.state().height().0 < theirs.height {
+        let claim = node.followers.claims.wait(Wanted::Blocks).await;
+        progress |= fetch_blocks(node, stream, theirs.height, claim).await?;
+    }
+    Ok(progress)
+}
+
+fn log_len(node: &Node, author: &NodeId) -> u64 {
+    node.chain.state().log(author).map_or(0, |log| log.len)
+}
+
+/// Asks for what a header that was gossiped commits to.
+async fn take_body(node: &Arc<Node>, stream: &mut Stream) -> anyhow::Result<()> {
+    let Ok(_claim) = node.followers.claims.claim(Wanted::Blocks) else { return Ok(()) };
+    let Some((digest, signed)) = node.chain.headed() else { return Ok(()) };
+    let height = signed.header.as_ref().map_or(0, |header| header.height);
+    let request = v1::SyncBody { height, header: Bytes::copy_from_slice(digest.as_bytes()) };
+    let sync_answer::Answer::Body(found) = ask(stream, Request::Body(request)).await? else {
+        anyhow::bail!("the peer answered something that was not asked");
+    };
+    let Some(body) = found.body else { return Ok(()) };
+    let worker = node.clone();
+    // What must come before it comes in the round that follows.
+    blocking(move || take_blocks(&worker, vec![block_of(signed, body)])).await.map(drop)
+}
+
+/// Fetches a log up to a length; true if something came.
+async fn fetch_log(
+    node: &Arc<Node>,
+    stream: &mut Stream,
+    author: NodeId,
+    len: u64,
+    claim: Claim<'_>,
+) -> anyhow::Result<bool> {
+    let mut progress = false;
+    let mut from = log_len(node, &author);
+    while from < len {
+        let request = v1::SyncEntries { author: author.0.to_vec().into(), from, max: ENTRIES_BATCH_MAX };
+        let sync_answer::Answer::Entries(batch) = ask(stream, Request::Entries(request)).await? else {
+            anyhow::bail!("the peer answered something that was not asked");
+        };
+        let worker = node.clone();
+        let taken = blocking(move || take_entries(&worker, &batch.entries)).await?;
+        progress |= taken > 0;
+        from += taken;
+        if taken == 0 {
+            break; // it waits for another author's entry, in a later round
+        }
+        // Few at a time are no reason to let nobody else.
+        if taken == u64::from(ENTRIES_BATCH_MAX) && !claim.renew() {
+            break;
+        }
+    }
+    Ok(progress)
+}
+
+/// Fetches the blocks up to a height; true if something came.
+async fn fetch_blocks(node: &Arc<Node>, stream: &mut Stream, height: u64, claim: Claim<'_>) -> anyhow::Result<bool> {
+    let mut progress = false;
+    let mut next = node.chain.state().height().0 + 1;
+    while next <= height {
         let request = v1::SyncBlocks { from: next, max: BLOCKS_BATCH_MAX };
         let sync_answer::Answer::Blocks(batch) = ask(stream, Request::Blocks(request)).await? else {
             anyhow::bail!("the peer answered something that was not asked");
@@ -143,6 +203,7 @@ async fn sync_once(node: &Arc<Node>, stream: &mut Stream) -> anyhow::Result<bool
                 return Ok(false);
             }
             _ if taken == 0 => break,
+            _ if taken == u64::from(BLOCKS_BATCH_MAX) && !claim.renew() => break,
             _ => {}
         }
     }
@@ -158,7 +219,7 @@ fn take_entries(node: &Arc<Node>, entries: &[v1::SignedEntry]) -> anyhow::Result
                 reconcile::accuse(node, *evidence);
                 break;
             }
-            Received::Behind | Received::Diverged(_) | Received::OtherHistory => break,
+            Received::Headed | Received::Behind | Received::Diverged(_) | Received::OtherHistory => break,
             Received::False(why) => anyhow::bail!("a false entry: {why}"),
         }
     }
@@ -216,6 +277,10 @@ fn sync_answer(node: &Arc<Node>, request: Request) -> Result<sync_answer::Answer
         Request::Blocks(wanted) => {
             let max = wanted.max.min(BLOCKS_BATCH_MAX);
             Answer::Blocks(v1::BlockBatch { blocks: node.chain.blocks(Height(wanted.from), max)? })
+        }
+        Request::Body(wanted) => {
+            let digest = Digest::try_from(wanted.header.as_ref()).unwrap_or(Digest([0; 32]));
+            Answer::Body(v1::FoundBody { body: node.chain.body(Height(wanted.height), &digest)? })
         }
         Request::Genesis(_) => Answer::Genesis(node.chain.state().genesis().clone()),
     })

@@ -153,6 +153,7 @@ async fn know_nothing(mut stream: Stream) {
             Request::Frontier(_) => sync_answer::Answer::Frontier(v1::SyncFrontier::default()),
             Request::Entries(_) => sync_answer::Answer::Entries(v1::EntryBatch::default()),
             Request::Blocks(_) => sync_answer::Answer::Blocks(v1::BlockBatch::default()),
+            Request::Body(_) => sync_answer::Answer::Body(v1::FoundBody::default()),
             Request::Genesis(_) => return,
         };
         let answer = v1::SyncAnswer { answer: Some(answer) };

@@ -267,17 +267,38 @@ impl State {
     }
 
     fn check_block_from(&self, source: Source, block: &v1::Block) -> Result<CheckedBlock, BlockError> {
-        let header = block.header.as_ref().ok_or(BlockError::Absent { what: "header" })?;
-        let certificate = block.certificate.as_ref().ok_or(BlockError::Absent { what: "certificate" })?;
+        let (header, certificate) = header_and_certificate(&block.header, &block.certificate)?;
         let body = block.body.as_ref().ok_or(BlockError::Absent { what: "body" })?;
-        let opened = self.opened_by(header, body)?;
-        let deciding = self.deciding(opened.as_ref());
+        let opened = self.opened_by(header, body.recovery.as_ref())?;
+        let header_digest = self.check_final(source, header, certificate, opened.as_ref())?;
+        self.check_body(header, header_digest, body, opened)
+    }
+
+    /// Whether a header is the next one after the tip and final, as far as can be said without the body it commits to;
+    /// returns its digest, by which that is asked for.
+    ///
+    /// # Errors
+    /// As [`State::check_block`], but for what only the body shows.
+    pub fn check_header(&self, signed: &v1::SignedHeader) -> Result<Digest, BlockError> {
+        let (header, certificate) = header_and_certificate(&signed.header, &signed.certificate)?;
+        let opened = self.opened_by(header, signed.recovery.as_ref())?;
+        self.check_final(Source::Anybody, header, certificate, opened.as_ref())
+    }
+
+    fn check_final(
+        &self,
+        source: Source,
+        header: &v1::Header,
+        certificate: &v1::Certificate,
+        opened: Option<&Opened>,
+    ) -> Result<Digest, BlockError> {
+        let deciding = self.deciding(opened);
         let header_digest = self.follows(header, &deciding)?;
         if source == Source::Anybody {
             let (height, domain) = (Height(header.height), era_domain(&self.genesis_id(), deciding.era));
             verify_certificate(certificate, &domain, height, &header_digest, deciding.validators)?;
         }
-        self.check_body(header, header_digest, body, opened)
+        Ok(header_digest)
     }
 
     /// Whether a block that is only proposed may be decided: all but its certificate.
@@ -285,7 +306,7 @@ impl State {
     /// # Errors
     /// As [`State::check_block`].
     pub fn check_proposal(&self, header: &v1::Header, body: &v1::Body) -> Result<CheckedBlock, BlockError> {
-        let opened = self.opened_by(header, body)?;
+        let opened = self.opened_by(header, body.recovery.as_ref())?;
         let header_digest = self.follows(header, &self.deciding(opened.as_ref()))?;
         self.check_body(header, header_digest, body, opened)
     }
@@ -315,9 +336,13 @@ impl State {
         Ok(Opened { signed: signed.clone(), era: recovery.era, validators })
     }
 
-    /// The recovery that a block carries, if its header follows the tip at all.
-    fn opened_by(&self, header: &v1::Header, body: &v1::Body) -> Result<Option<Opened>, BlockError> {
-        match &body.recovery {
+    /// The recovery that came along with a header, if that follows the tip at all.
+    fn opened_by(
+        &self,
+        header: &v1::Header,
+        recovery: Option<&v1::SignedRecovery>,
+    ) -> Result<Option<Opened>, BlockError> {
+        match recovery {
             Some(signed) if header.height == self.height().0 + 1 => Ok(Some(self.check_opening(signed)?)),
             _ => Ok(None),
         }
@@ -354,20 +379,19 @@ impl State {
         height
     }
 
-    /// Whether a block at a height that is final here, whose header has the digest `have`, was certified too: then the
-    /// history forked, and both are the proof.
+    /// Whether a header of a height that is final here, where the one here has the digest `have`, was certified too: then
+    /// the history forked, and both are the proof.
     ///
     /// # Errors
     /// [`BlockError::Forked`] with both digests if it did; [`BlockError::Certificate`] if this one is false.
-    pub fn check_fork(&self, block: &v1::Block, have: &Digest) -> Result<(), BlockError> {
-        let header = block.header.as_ref().ok_or(BlockError::Absent { what: "header" })?;
-        let certificate = block.certificate.as_ref().ok_or(BlockError::Absent { what: "certificate" })?;
+    pub fn check_fork(&self, signed: &v1::SignedHeader, have: &Digest) -> Result<(), BlockError> {
+        let (header, certificate) = header_and_certificate(&signed.header, &signed.certificate)?;
         let (got, height) = (digest(header), Height(header.height));
         if got == *have {
             return Ok(());
         }
         // An era that was opened elsewhere, while the old one went on here, is a fork too.
-        let recovery = block.body.as_ref().and_then(|body| body.recovery.as_ref());
+        let recovery = signed.recovery.as_ref();
         let opened = recovery.filter(|_| header.era == self.era() + 1).map(|signed| self.eras().check_opening(signed));
         let opened = opened.transpose()?;
         let validators = opened.as_ref().or_else(|| self.validators_in(header.era, height));
@@ -471,6 +495,14 @@ impl State {
     pub(crate) fn recovery_digest(&self) -> Digest {
         digest(&self.genesis().recovery.clone().unwrap_or_default())
     }
+}
+
+fn header_and_certificate<'a>(
+    header: &'a Option<v1::Header>,
+    certificate: &'a Option<v1::Certificate>,
+) -> Result<(&'a v1::Header, &'a v1::Certificate), BlockError> {
+    let header = header.as_ref().ok_or(BlockError::Absent { what: "header" })?;
+    Ok((header, certificate.as_ref().ok_or(BlockError::Absent { what: "certificate" })?))
 }
 
 fn commits(what: &'static str, got: &[u8], want: Digest) -> Result<(), BlockError> {

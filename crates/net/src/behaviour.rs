@@ -94,7 +94,7 @@ pub(crate) fn topic(topic: Topic) -> IdentTopic {
 pub(crate) fn gossip_len_max(config: &Config, topic: Topic) -> usize {
     match topic {
         Topic::Entries => config.gossip_len_max,
-        Topic::Headers => v1::Block::LEN_MAX,
+        Topic::Headers => v1::SignedHeader::LEN_MAX,
         Topic::Consensus => v1::ConsensusMessage::LEN_MAX,
     }
 }

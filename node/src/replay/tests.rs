@@ -2,13 +2,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bithealth_envelope::NodeKey;
-use bithealth_ledger::{member_record, node_certificate, retire_node, vote_message};
+use bithealth_ledger::{member_record, node_certificate, retire_node, signed_header, vote_message};
 use bithealth_proto::v1::entry::Operation;
 use bithealth_store::{Config, FaultyDisk, Kind, Store};
-use bithealth_types::{Height, MemberId, Sequence, ValidatorId};
+use bithealth_types::{Digest, Height, MemberId, Sequence, ValidatorId};
 use bytes::Bytes;
 
-use crate::chain::{Chain, Received};
+use crate::chain::{Chain, Received, Verdict, block_of};
 
 use super::*;
 
@@ -114,7 +114,7 @@ fn the_state_comes_back_from_an_old_store_a_folded_one_and_one_in_between() {
     assert_eq!((again.state().digest(), again.verify()), (want, blocks));
     assert_eq!(again.entries(&key(FIRST).id(), Sequence(0), 1000).unwrap(), entries);
     assert_eq!(again.entries(&key(FIRST).id(), Sequence(250), 12).unwrap(), entries[250..262]);
-    assert_eq!(again.blocks(Height(60), 9).unwrap().len(), 10);
+    assert_eq!(again.blocks(Height(60), 9).unwrap().len(), 9);
     notarise(&again, 1000);
     assert_eq!(finalise(&again).header.unwrap().height, 144);
 }
@@ -175,4 +175,41 @@ fn blocks_whose_entries_were_lost_are_left_for_the_peers_and_what_is_there_is_ke
     let again = Chain::open(genesis(), store, key(FIRST)).unwrap();
     assert_eq!(again.state().height(), Height(4));
     assert_eq!(again.state().log(&key(FIRST).id()).unwrap().len, 4);
+}
+
+#[test]
+fn a_header_is_taken_with_the_body_that_was_proposed_and_else_waits_for_it() {
+    let disks = [FaultyDisk::new(0), FaultyDisk::new(1), FaultyDisk::new(2)];
+    let [decides, votes, hears] = [open(&disks[0], FIRST), open(&disks[1], SECOND), open(&disks[2], SECOND)];
+    for at in 0..3 {
+        let entry = notarise(&decides, at);
+        for other in [&votes, &hears] {
+            assert_eq!(other.receive_entry(&entry).unwrap(), Received::New);
+        }
+    }
+    let validator = ValidatorId(key(VALIDATOR).id().0);
+    let proposed = decides.propose(&validator, NOW, None).unwrap();
+    assert_eq!(votes.check_proposal(&proposed, NOW).unwrap(), Verdict::Valid);
+    let block = finalise(&decides);
+    let (signed, body) = (signed_header(&block), block.body.clone().unwrap());
+    let digest = bithealth_proto::digest(block.header.as_ref().unwrap());
+    let unsigned = v1::SignedHeader { certificate: Some(v1::Certificate::default()), ..signed.clone() };
+    assert!(matches!(hears.receive_header(&unsigned).unwrap(), Received::False(_)));
+    assert_eq!((votes.headed(), hears.headed()), (None, None));
+
+    assert_eq!(votes.receive_header(&signed).unwrap(), Received::New, "it voted for this body");
+    assert_eq!(votes.state().digest(), decides.state().digest());
+    assert_eq!(hears.receive_header(&signed).unwrap(), Received::Headed);
+    assert_eq!(hears.receive_header(&signed).unwrap(), Received::Known);
+    assert_eq!(hears.headed(), Some((digest, signed.clone())));
+    assert_eq!((hears.state().height(), hears.body(Height(1), &digest).unwrap()), (Height(0), None));
+    let another = v1::Body { frontier: Vec::new(), ..body.clone() };
+    assert!(matches!(hears.receive_block(&block_of(signed.clone(), another)).unwrap(), Received::False(_)));
+    assert_eq!(votes.body(Height(1), &digest).unwrap(), Some(body.clone()));
+    assert_eq!(votes.body(Height(1), &Digest([7; 32])).unwrap(), None, "of another header");
+    assert_eq!(hears.receive_block(&block_of(signed.clone(), body)).unwrap(), Received::New);
+    assert_eq!((hears.headed(), hears.state().digest()), (None, decides.state().digest()));
+    for chain in [&votes, &hears] {
+        assert_eq!(chain.receive_header(&signed).unwrap(), Received::Known);
+    }
 }

@@ -4,6 +4,7 @@ use bithealth_proto::{decode, encode};
 
 use super::*;
 use crate::fixture::*;
+use crate::light::signed_header;
 
 /// A state with entries no block covers, and the block that would cover them.
 fn open() -> (State, v1::Block) {
@@ -226,10 +227,10 @@ fn a_second_certified_block_at_the_tip_is_reported_as_a_fork() {
     let other = certified(&before, header.clone(), v1::Body::default());
     let (have, got) = (digest(block.header.as_ref().unwrap()), digest(&header));
     assert_eq!(refused(&state, &block), BlockError::Known { height: 1 });
-    assert_eq!(state.check_fork(&block, &have), Ok(()));
-    assert_eq!(state.check_fork(&other, &have), Err(BlockError::Forked { height: 1, have, got }));
+    assert_eq!(state.check_fork(&signed_header(&block), &have), Ok(()));
+    assert_eq!(state.check_fork(&signed_header(&other), &have), Err(BlockError::Forked { height: 1, have, got }));
     let forged = v1::Block { certificate: block.certificate, ..other };
-    let error = state.check_fork(&forged, &have).unwrap_err();
+    let error = state.check_fork(&signed_header(&forged), &have).unwrap_err();
     assert!(matches!(error, BlockError::Certificate(_)), "what is not certified forks nothing: {error}");
 }
 

@@ -223,10 +223,10 @@ fn the_last_block_of_the_old_era_after_the_first_of_the_new_one_is_a_fork() {
     apply_block(&mut state, &new);
     let digest_of = |block: &v1::Block| digest(block.header.as_ref().unwrap());
     let (have, got) = (digest_of(&new), digest_of(&old));
-    assert_eq!(state.check_fork(&old, &have), Err(BlockError::Forked { height: 2, have, got }));
+    assert_eq!(state.check_fork(&signed_header(&old), &have), Err(BlockError::Forked { height: 2, have, got }));
     let mut forged = old.clone();
     forged.header.as_mut().unwrap().era = 7;
-    assert_eq!(state.check_fork(&forged, &have), Err(BlockError::Era { got: 7, want: 1 }));
+    assert_eq!(state.check_fork(&signed_header(&forged), &have), Err(BlockError::Era { got: 7, want: 1 }));
 }
 
 #[test]

@@ -143,7 +143,7 @@ async fn the_longest_messages_pass_and_longer_ones_are_refused() {
     let [alice, mut bob] = line().await;
     for (topic, max) in [
         (Topic::Entries, 64 << 10),
-        (Topic::Headers, v1::Block::LEN_MAX),
+        (Topic::Headers, v1::SignedHeader::LEN_MAX),
         (Topic::Consensus, v1::ConsensusMessage::LEN_MAX),
     ] {
         let longest = Bytes::from(vec![1; max]);
