@@ -8,6 +8,7 @@ mod system {
     mod crash;
     mod disk_full;
     mod finality;
+    mod gossip;
     mod history;
     mod liar;
     mod loss;

@@ -75,6 +75,23 @@ impl Cluster {
         cluster
     }
 
+    /// A clinic that the first one invites, `voters` approve, and that joins; its node is not started.
+    pub fn join_without_process(&self, name: &str, voters: &[&str]) -> Clinic {
+        let (host, clinic) = (&self.clinics[0], self.clinic(name));
+        let invite = host.invite(name);
+        for voter in voters {
+            wait_until(&format!("{voter} hears of the invite"), || match self[voter].approve_all() {
+                0 => Err("there is none to approve".to_owned()),
+                _ => Ok(()),
+            });
+        }
+        wait_until(&format!("{name} is admitted"), || match clinic.join(&invite) {
+            joined if joined.exit == 0 => Ok(()),
+            refused => Err(refused.error),
+        });
+        clinic
+    }
+
     /// Takes the network apart: each of these groups hears only itself, and whoever is in none hears nobody.
     ///
     /// # Panics

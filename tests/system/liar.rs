@@ -4,15 +4,11 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use bithealth::home::Home;
-use bithealth::keys::Unlocking;
 use bithealth_merkle::LeafTree;
-use bithealth_net::{Config, Event, Events, Net, Protocol, Stream, Verdict};
-use bithealth_proto::v1::{
-    self, exchange_ask::Ask, exchange_tell::Tell, hello_answer::Answer, sync_answer, sync_request::Request,
-};
-use bithealth_tests::{Clinic, Cluster, bytes_of, wait_until, write};
-use bithealth_types::{Code, LEAF_LEN, LeafIndex, NodeId};
+use bithealth_net::{Event, Events, Protocol, Stream, Verdict};
+use bithealth_proto::v1::{self, exchange_ask::Ask, exchange_tell::Tell};
+use bithealth_tests::{Clinic, Cluster, Guest, bytes_of, write};
+use bithealth_types::{Code, LEAF_LEN, LeafIndex};
 use bytes::Bytes;
 use tokio::runtime::Runtime;
 
@@ -24,8 +20,7 @@ type Shard = (Bytes, u32);
 
 /// The liar. Its node joined with a real invite; its keys and certificate are sound.
 struct Liar {
-    net: Net,
-    hello: v1::Hello,
+    guest: Arc<Guest>,
     shards: Mutex<HashMap<Shard, Vec<u8>>>,
     lies: AtomicU64,
 }
@@ -33,22 +28,9 @@ struct Liar {
 impl Liar {
     /// Runs in the place of a clinic that has joined and was never started.
     async fn start(clinic: &Clinic) -> Arc<Self> {
-        let home = Home::new(&clinic.home);
-        let keys = home.keys(&Unlocking::KeyFile(clinic.key_file().to_owned())).unwrap();
-        let genesis = home.genesis().unwrap();
-        let config = Config { listen: vec!["/ip4/127.0.0.1/tcp/0".into()], ..Config::default() };
-        let (net, events) = bithealth_net::start(*keys.node.seed(), genesis.id(), config).await.unwrap();
-        let hello = v1::Hello {
-            genesis: Bytes::copy_from_slice(genesis.id().as_bytes()),
-            version: 1,
-            node: Some(home.certificate().unwrap()),
-            admission: home.admission().unwrap(),
-            addresses: net.listen_addresses(),
-            genesis_file: Some(genesis),
-        };
-        let liar = Arc::new(Self { net, hello, shards: Mutex::default(), lies: AtomicU64::new(0) });
+        let (guest, events) = Guest::start(clinic).await;
+        let liar = Arc::new(Self { guest, shards: Mutex::default(), lies: AtomicU64::new(0) });
         tokio::spawn(liar.clone().run(events));
-        liar.net.dial(home.config().unwrap().contacts).await.unwrap();
         liar
     }
 
@@ -57,34 +39,15 @@ impl Liar {
     }
 
     async fn run(self: Arc<Self>, mut events: Events) {
-        while let Some(event) = events.next().await {
+        while let Some(event) = self.guest.next(&mut events).await {
             match event {
-                Event::Connected { node, outbound: true, .. } => drop(tokio::spawn(self.clone().greet(node))),
-                Event::Stream { from, protocol, stream } => match protocol {
-                    Protocol::Hello => drop(tokio::spawn(self.clone().welcome(from, stream))),
-                    Protocol::Sync => drop(tokio::spawn(know_nothing(stream))),
-                    Protocol::Exchange => drop(tokio::spawn(self.clone().exchange(stream))),
-                },
-                Event::Gossip { from, id, .. } => self.net.judge(id, from, Verdict::Accept).await.unwrap(),
+                Event::Stream { protocol: Protocol::Exchange, stream, .. } => {
+                    tokio::spawn(self.clone().exchange(stream));
+                }
+                Event::Gossip { from, id, .. } => self.guest.net.judge(id, from, Verdict::Accept).await.unwrap(),
                 _ => {}
             }
         }
-    }
-
-    async fn greet(self: Arc<Self>, node: NodeId) {
-        let Ok(mut stream) = self.net.open(node, Protocol::Hello).await else { return };
-        if let Ok(v1::HelloAnswer { answer: Some(Answer::Welcome(hello)) }) = stream.ask(&self.hello).await {
-            self.net.admit(node).await.unwrap();
-            self.net.keep(node, hello.addresses).await.unwrap();
-        }
-    }
-
-    async fn welcome(self: Arc<Self>, node: NodeId, mut stream: Stream) {
-        let Ok(Some(_)) = stream.recv::<v1::Hello>().await else { return };
-        self.net.admit(node).await.unwrap();
-        let answer = v1::HelloAnswer { answer: Some(Answer::Welcome(self.hello.clone())) };
-        let _ = stream.send(&answer).await; // it may have gone
-        let _ = stream.close().await;
     }
 
     async fn exchange(self: Arc<Self>, mut stream: Stream) {
@@ -146,38 +109,13 @@ impl Liar {
     }
 }
 
-/// Answers whoever synchronises with an empty ledger.
-async fn know_nothing(mut stream: Stream) {
-    while let Ok(Some(v1::SyncRequest { request: Some(request) })) = stream.recv::<v1::SyncRequest>().await {
-        let answer = match request {
-            Request::Frontier(_) => sync_answer::Answer::Frontier(v1::SyncFrontier::default()),
-            Request::Entries(_) => sync_answer::Answer::Entries(v1::EntryBatch::default()),
-            Request::Blocks(_) => sync_answer::Answer::Blocks(v1::BlockBatch::default()),
-            Request::Body(_) => sync_answer::Answer::Body(v1::FoundBody::default()),
-            Request::Genesis(_) => return,
-        };
-        let answer = v1::SyncAnswer { answer: Some(answer) };
-        if stream.send(&answer).await.is_err() || stream.flush().await.is_err() {
-            return;
-        }
-    }
-}
-
 #[test]
 fn a_provider_that_lies_is_named_and_shut_out_and_the_records_come_back_right() {
     let mut cluster = Cluster::start(&["north-1", "south-1", "east-1"]);
-    let west = cluster.clinic("west-1");
-    let invite = cluster["north-1"].invite("west-1");
-    wait_until("south hears of the invite", || {
-        (cluster["south-1"].approve_all() == 1).then_some(()).ok_or(String::new())
-    });
-    wait_until("west is admitted", || match west.join(&invite) {
-        joined if joined.exit == 0 => Ok(()),
-        refused => Err(refused.error),
-    });
+    let west = cluster.join_without_process("west-1", &["south-1"]);
     let runtime = Runtime::new().unwrap();
     let liar = runtime.block_on(Liar::start(&west));
-    let node = liar.net.node_id().to_string();
+    let node = liar.guest.net.node_id().to_string();
     cluster.wait_until_joined(4);
     // Any two of four shards give a pack back. Each record lies in a pack of its own, and each node has a shard of it.
     for number in 0..RECORDS {
