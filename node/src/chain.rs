@@ -168,6 +168,33 @@ impl Chain {
     /// # Errors
     /// [`WriteError`] if it is valid and the store does not take it.
     pub fn receive_entry(&self, signed: &v1::SignedEntry) -> Result<Received, WriteError> {
+        self.receive_entries(std::slice::from_ref(signed)).map(|(_, received)| received)
+    }
+
+    /// Takes entries from a peer up to the first that cannot be taken; how many are here now, and what that one was, else
+    /// whether any was new. They are durable once [`Chain::sync`] says so.
+    ///
+    /// # Errors
+    /// [`WriteError`] if one is valid and the store does not take it; those before it are taken.
+    pub fn receive_entries(&self, entries: &[v1::SignedEntry]) -> Result<(u64, Received), WriteError> {
+        let (mut taken, mut news) = (0, false);
+        let stopped = entries.iter().find_map(|signed| {
+            match self.take_entry(signed) {
+                Ok(Received::New) => news = true,
+                Ok(Received::Known) => {}
+                other => return Some(other),
+            }
+            taken += 1;
+            None
+        });
+        if news {
+            self.notify();
+        }
+        let all = if news { Received::New } else { Received::Known };
+        stopped.unwrap_or(Ok(all)).map(|received| (taken, received))
+    }
+
+    fn take_entry(&self, signed: &v1::SignedEntry) -> Result<Received, WriteError> {
         let mut state = self.write();
         let checked = match state.check(signed) {
             Ok(checked) => checked,
@@ -182,8 +209,6 @@ impl Chain {
         let position = self.history.put_entry(&checked.author(), checked.sequence(), signed)?;
         *self.written.lock().expect("no holder panics") = Some(position);
         state.apply(checked);
-        drop(state);
-        self.notify();
         Ok(Received::New)
     }
 

@@ -19,6 +19,7 @@ pub mod keys;
 pub mod links;
 pub mod node;
 pub mod open;
+pub mod outbox;
 pub mod peers;
 pub mod prove;
 mod reconcile;

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bithealth_net::{Net, Topic};
 use bithealth_placement::Site;
-use bithealth_proto::{encode, v1};
+use bithealth_proto::v1;
 use bithealth_store::Store;
 use bithealth_types::{Code, Height, MemberId, NodeId, PackId, Sequence, ShardIndex};
 use tokio::sync::{Semaphore, watch};
@@ -18,6 +18,7 @@ use crate::finality::Finality;
 use crate::gather::Gather;
 use crate::keys::NodeKeys;
 use crate::links::Links;
+use crate::outbox::Outbox;
 use crate::recovery::Recovery;
 use crate::replicate::Replication;
 use crate::restore::RestoreProgress;
@@ -47,6 +48,8 @@ pub struct Node {
     pub chain: Arc<Chain>,
     /// The consensus engine.
     pub finality: Finality,
+    /// Our entries on their way to the others.
+    pub outbox: Outbox,
     /// The network.
     pub net: Net,
     /// Streams to providers.
@@ -148,8 +151,7 @@ impl Node {
     /// [`ChainError`] if the ledger refuses it or the store takes nothing.
     pub fn append(self: &Arc<Self>, operation: v1::entry::Operation) -> Result<Sequence, ChainError> {
         let (sequence, entry) = self.chain.append(now_ms(), operation)?;
-        let node = self.clone();
-        tokio::runtime::Handle::current().spawn(async move { node.publish(Topic::Entries, encode(&entry)).await });
+        self.outbox.push(entry);
         Ok(sequence)
     }
 

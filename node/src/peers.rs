@@ -207,7 +207,9 @@ fn on_stream(node: &Arc<Node>, from: NodeId, protocol: Protocol, stream: Stream)
 async fn on_gossip(node: &Arc<Node>, topic: Topic, from: NodeId, id: GossipId, bytes: Bytes) {
     let worker = node.clone();
     let received = blocking(move || match topic {
-        Topic::Entries => received(&bytes, |entry| worker.chain.receive_entry(entry)),
+        Topic::Entries => received(&bytes, |batch: &v1::NewEntries| {
+            worker.chain.receive_entries(&batch.entries).map(|(_, received)| received)
+        }),
         Topic::Headers => received(&bytes, |signed| worker.chain.receive_header(signed)),
         Topic::Consensus => received(&bytes, |message: &v1::ConsensusMessage| {
             worker.finality.hear(message.clone());

@@ -20,6 +20,7 @@ use crate::keys::Unlocking;
 use crate::links::Links;
 use crate::node::Node;
 use crate::open::{self, SealedCatalogs};
+use crate::outbox::Outbox;
 use crate::recovery::Recovery;
 use crate::replicate::{self, Replication, blocking};
 use crate::restore::{self, RestoreProgress};
@@ -30,7 +31,7 @@ use crate::shelf::{Shelf, Source};
 use crate::sync::Followers;
 use crate::vault::{OwnPack, Vault};
 use crate::witnesses::Witnesses;
-use crate::{consolidate, history, hold, peers, widen};
+use crate::{consolidate, history, hold, outbox, peers, widen};
 
 /// Under this the store notes whose network it belongs to.
 const NETWORK: &[u8] = b"network";
@@ -109,6 +110,7 @@ pub async fn node(
     let tasks = [
         tokio::spawn(peers::run(node.clone(), events)),
         tokio::spawn(finality::run(node.clone(), home.consensus_path())),
+        tokio::spawn(outbox::run(node.clone())),
         tokio::spawn(peers::connect(node.clone())),
         tokio::spawn(history::run(node.clone())),
         tokio::spawn(replicate::run(node.clone())),
@@ -183,6 +185,7 @@ async fn start(home: &Home, unlocking: &Unlocking) -> Result<(Arc<Node>, bitheal
         shelf: Shelf::new(Box::new(catalogs)),
         gather: Gather::default(),
         finality: Finality::default(),
+        outbox: Outbox::default(),
         replication: Replication::default(),
         incoming: Arc::new(Semaphore::new(hold::INCOMING_MIB_MAX)),
         peers_changed: watch::channel(0).0,

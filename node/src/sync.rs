@@ -211,17 +211,11 @@ async fn fetch_blocks(node: &Arc<Node>, stream: &mut Stream, height: u64, claim:
 }
 
 fn take_entries(node: &Arc<Node>, entries: &[v1::SignedEntry]) -> anyhow::Result<u64> {
-    let mut taken = 0;
-    for entry in entries {
-        match node.chain.receive_entry(entry)? {
-            Received::New | Received::Known => taken += 1,
-            Received::Evidence(evidence) => {
-                reconcile::accuse(node, *evidence);
-                break;
-            }
-            Received::Headed | Received::Behind | Received::Diverged(_) | Received::OtherHistory => break,
-            Received::False(why) => anyhow::bail!("a false entry: {why}"),
-        }
+    let (taken, received) = node.chain.receive_entries(entries)?;
+    match received {
+        Received::Evidence(evidence) => reconcile::accuse(node, *evidence),
+        Received::False(why) => anyhow::bail!("a false entry: {why}"),
+        _ => {}
     }
     Ok(taken)
 }

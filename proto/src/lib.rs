@@ -79,6 +79,7 @@ limited! {
     PackDescriptor 16 << 10;
     Entry 60 << 10;
     SignedEntry 61 << 10;
+    NewEntries 64 << 10;
     Evidence 1 << 10;
     Frontier 128;
     Header 1 << 10;

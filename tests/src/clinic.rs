@@ -170,6 +170,11 @@ impl Clinic {
         self.process.is_some()
     }
 
+    /// The id of its process.
+    pub fn process(&self) -> Option<u32> {
+        self.process.as_ref().map(Child::id)
+    }
+
     /// Ends the node as a power cut would: SIGKILL, no chance to tidy up.
     pub fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {

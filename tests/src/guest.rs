@@ -1,25 +1,28 @@
 //! A node without a process: the folder of a clinic that joined and was never started, and a test that speaks for it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use bithealth::home::Home;
 use bithealth::keys::Unlocking;
 use bithealth_envelope::NodeKey;
 use bithealth_net::{Config, Event, Events, Net, Protocol, Stream};
-use bithealth_proto::v1::{self, hello_answer::Answer, sync_answer, sync_request::Request};
-use bithealth_types::NodeId;
+use bithealth_proto::v1::{self, entry::Operation, hello_answer::Answer, sync_answer, sync_request::Request};
+use bithealth_types::{Digest, NodeId};
 use bytes::Bytes;
 
 use crate::Clinic;
+
+/// Entries in one answer.
+const ENTRIES_MAX: u32 = 128;
 
 /// A node whose keys and certificate are sound, and whose words are the test's.
 #[derive(Debug)]
 pub struct Guest {
     /// Its place in the network.
     pub net: Net,
-    /// Signs its log.
-    pub key: NodeKey,
+    key: NodeKey,
     hello: v1::Hello,
+    log: Mutex<Vec<v1::SignedEntry>>,
 }
 
 impl Guest {
@@ -42,11 +45,11 @@ impl Guest {
             genesis_file: Some(genesis),
         };
         net.dial(home.config().expect("its configuration").contacts).await.expect("who invited it");
-        (Arc::new(Self { net, key, hello }), events)
+        (Arc::new(Self { net, key, hello, log: Mutex::default() }), events)
     }
 
     /// What happens next, but for introductions, which it answers, and questions about the ledger, of which it knows
-    /// nothing.
+    /// its own log.
     pub async fn next(self: &Arc<Self>, events: &mut Events) -> Option<Event> {
         loop {
             match events.next().await? {
@@ -54,7 +57,7 @@ impl Guest {
                 Event::Stream { from, protocol: Protocol::Hello, stream } => {
                     tokio::spawn(self.clone().welcome(from, stream));
                 }
-                Event::Stream { protocol: Protocol::Sync, stream, .. } => drop(tokio::spawn(know_nothing(stream))),
+                Event::Stream { protocol: Protocol::Sync, stream, .. } => drop(tokio::spawn(self.clone().sync(stream))),
                 other => return Some(other),
             }
         }
@@ -76,6 +79,61 @@ impl Guest {
         let _ = stream.close().await;
     }
 
+    /// Answers whoever synchronises.
+    async fn sync(self: Arc<Self>, mut stream: Stream) {
+        while let Ok(Some(v1::SyncRequest { request: Some(request) })) = stream.recv::<v1::SyncRequest>().await {
+            let answer = match request {
+                Request::Frontier(_) => sync_answer::Answer::Frontier(self.frontier()),
+                Request::Entries(wanted) => sync_answer::Answer::Entries(self.entries(&wanted)),
+                Request::Blocks(_) => sync_answer::Answer::Blocks(v1::BlockBatch::default()),
+                Request::Body(_) => sync_answer::Answer::Body(v1::FoundBody::default()),
+                Request::Genesis(_) => return,
+            };
+            let answer = v1::SyncAnswer { answer: Some(answer) };
+            if stream.send(&answer).await.is_err() || stream.flush().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn frontier(&self) -> v1::SyncFrontier {
+        let log = v1::LogLen { author: self.author(), len: self.log().len() as u64 };
+        v1::SyncFrontier { logs: vec![log], ..v1::SyncFrontier::default() }
+    }
+
+    fn entries(&self, wanted: &v1::SyncEntries) -> v1::EntryBatch {
+        let log = self.log();
+        let from = usize::try_from(wanted.from).map_or(log.len(), |from| from.min(log.len()));
+        let its = wanted.author == self.author();
+        let entries = log[from..].iter().take(wanted.max.min(ENTRIES_MAX) as usize).filter(|_| its).cloned();
+        v1::EntryBatch { entries: entries.collect() }
+    }
+
+    fn log(&self) -> MutexGuard<'_, Vec<v1::SignedEntry>> {
+        self.log.lock().expect("no holder panics")
+    }
+
+    /// What its entries name as their author.
+    pub fn author(&self) -> Bytes {
+        Bytes::copy_from_slice(self.key.id().as_bytes())
+    }
+
+    /// Writes an entry to its log; it is gossiped by whoever publishes it.
+    pub fn write(&self, time_ms: u64, operation: Operation) -> v1::SignedEntry {
+        let mut log = self.log();
+        let previous = log.last().map_or(Digest([0; 32]), bithealth_ledger::entry_digest);
+        let entry = v1::Entry {
+            author: self.author(),
+            sequence: log.len() as u64,
+            previous: Bytes::copy_from_slice(previous.as_bytes()),
+            time_ms,
+            operation: Some(operation),
+        };
+        let signed = bithealth_ledger::sign(|message| self.key.sign(message), entry);
+        log.push(signed.clone());
+        signed
+    }
+
     /// Asks a node about its ledger.
     ///
     /// # Panics
@@ -95,23 +153,6 @@ impl Guest {
         match self.ask(node, Request::Body(request)).await {
             sync_answer::Answer::Body(found) => found.body,
             other => panic!("a body was asked for: {other:?}"),
-        }
-    }
-}
-
-/// Answers whoever synchronises with an empty ledger.
-async fn know_nothing(mut stream: Stream) {
-    while let Ok(Some(v1::SyncRequest { request: Some(request) })) = stream.recv::<v1::SyncRequest>().await {
-        let answer = match request {
-            Request::Frontier(_) => sync_answer::Answer::Frontier(v1::SyncFrontier::default()),
-            Request::Entries(_) => sync_answer::Answer::Entries(v1::EntryBatch::default()),
-            Request::Blocks(_) => sync_answer::Answer::Blocks(v1::BlockBatch::default()),
-            Request::Body(_) => sync_answer::Answer::Body(v1::FoundBody::default()),
-            Request::Genesis(_) => return,
-        };
-        let answer = v1::SyncAnswer { answer: Some(answer) };
-        if stream.send(&answer).await.is_err() || stream.flush().await.is_err() {
-            return;
         }
     }
 }

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// Where the `bithealth` of this build lies. Built first if a build runs us, so that it is never an old one;
+/// Where the `bithealth` of this build lies: beside this program, or beside the folder of this test. Built first if a
+/// build runs us, so that it is never an old one;
 /// `BITHEALTH_PROGRAM` names another one to test.
 ///
 /// # Panics
@@ -18,8 +19,10 @@ pub fn program() -> &'static Path {
 }
 
 fn build() -> PathBuf {
-    let test = std::env::current_exe().expect("a test knows where it is");
-    let folder = test.parent().and_then(Path::parent).expect("tests lie in TARGET/PROFILE/deps");
+    let ours = std::env::current_exe().expect("a program knows where it is");
+    let folder = ours.parent().expect("programs lie in TARGET/PROFILE");
+    let folder =
+        if folder.ends_with("deps") { folder.parent().expect("tests lie in TARGET/PROFILE/deps") } else { folder };
     let program = folder.join("bithealth");
     let Some(cargo) = std::env::var_os("CARGO") else {
         assert!(program.exists(), "{} is not there: run `cargo build -p bithealth` first", program.display());

@@ -4,6 +4,7 @@
 
 mod bithealth_side;
 mod corpus;
+mod ledger;
 mod primitives;
 mod process;
 mod report;
@@ -31,8 +32,30 @@ struct Cli {
 enum Command {
     /// Put and get back the same files with restic and with BitHealth, taking turns
     Restic(ResticArgs),
+    /// Run nine nodes under a load of entries, and measure how long until they are final
+    Ledger(LedgerArgs),
     /// Measure the primitives alone, on one core, and what sealing costs above them
     Primitives,
+}
+
+/// How much of which entries.
+#[derive(Debug, Args)]
+struct LedgerArgs {
+    /// Nodes, each of an organisation that votes, in three regions
+    #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(3..=30))]
+    nodes: u32,
+    /// For how long entries are written
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(5..=3600))]
+    seconds: u32,
+    /// KiB of entries a second
+    #[arg(long, default_value_t = 1024)]
+    rate_kib: u32,
+    /// What is written
+    #[arg(long, value_enum, default_value_t = ledger::Entries::Packs)]
+    entries: ledger::Entries,
+    /// Fail if a figure is above its limit
+    #[arg(long)]
+    enforce: bool,
 }
 
 /// How much work, with which programs.
@@ -68,6 +91,10 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match &cli.command {
         Command::Restic(args) => sample::compare(args).map(|report| {
+            report.print(cli.json);
+            !args.enforce || report.holds()
+        }),
+        Command::Ledger(args) => ledger::measure(args).map(|report| {
             report.print(cli.json);
             !args.enforce || report.holds()
         }),

@@ -88,14 +88,14 @@ pub(crate) fn children_cpu() -> Result<f64> {
 }
 
 /// Peak resident bytes of a running process (`VmHWM`, proc(5)).
-fn peak_rss(pid: u32) -> Result<u64> {
+pub(crate) fn peak_rss(pid: u32) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
     Ok(line.trim().trim_end_matches("kB").trim().parse::<u64>()? * 1024)
 }
 
 /// Processor seconds of a running process: fields 14 and 15 of `/proc/pid/stat`, proc(5).
-fn running_cpu(pid: u32) -> Result<f64> {
+pub(crate) fn running_cpu(pid: u32) -> Result<f64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The second field is the program's name in parentheses, which may hold spaces: count from its end.
     let (_, fields) = stat.rsplit_once(')').context("a stat line without a name")?;

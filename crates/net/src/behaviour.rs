@@ -200,8 +200,8 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_entry_fits_into_gossip() {
-        assert!(gossip_len_max(&Config::default(), Topic::Entries) >= v1::SignedEntry::LEN_MAX);
+    fn a_full_message_of_entries_fits_into_gossip() {
+        assert!(gossip_len_max(&Config::default(), Topic::Entries) >= v1::NewEntries::LEN_MAX);
     }
 
     #[test]

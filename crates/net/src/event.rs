@@ -56,9 +56,9 @@ pub enum Event {
 /// What gossip is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Topic {
-    /// `SignedEntry`s.
+    /// `NewEntries`.
     Entries,
-    /// `Block`s.
+    /// `SignedHeader`s.
     Headers,
     /// `ConsensusMessage`s.
     Consensus,

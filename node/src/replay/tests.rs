@@ -213,3 +213,17 @@ fn a_header_is_taken_with_the_body_that_was_proposed_and_else_waits_for_it() {
         assert_eq!(chain.receive_header(&signed).unwrap(), Received::Known);
     }
 }
+
+#[test]
+fn of_a_message_of_entries_all_before_the_first_bad_one_are_taken() {
+    let disks = [FaultyDisk::new(0), FaultyDisk::new(1)];
+    let [author, reader] = [open(&disks[0], FIRST), open(&disks[1], SECOND)];
+    let entries: Vec<_> = (0..4).map(|at| notarise(&author, at)).collect();
+    let forged = v1::SignedEntry { signature: entries[3].signature.clone(), ..entries[2].clone() };
+    let message = [entries[0].clone(), entries[1].clone(), forged, entries[3].clone()];
+    assert!(matches!(reader.receive_entries(&message).unwrap(), (2, Received::False(_))));
+    assert_eq!(reader.receive_entries(&entries[3..]).unwrap(), (0, Received::Behind));
+    assert_eq!(reader.receive_entries(&entries).unwrap(), (4, Received::New));
+    assert_eq!(reader.receive_entries(&entries).unwrap(), (4, Received::Known));
+    assert_eq!(reader.state().digest(), author.state().digest());
+}
