@@ -11,6 +11,7 @@
 use bithealth_proto::v1;
 use bithealth_types::{Digest, GenesisId, Height, ValidatorId};
 use bytes::Bytes;
+use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
 use crate::member::signed_by;
@@ -154,7 +155,7 @@ pub fn verify_certificate(
     validators: &ValidatorSet,
 ) -> Result<(), CertificateError> {
     if certificate.header != header.0.as_slice() {
-        let got = certificate.header.iter().map(|byte| format!("{byte:02x}")).collect();
+        let got = HEXLOWER.encode(&certificate.header);
         return Err(CertificateError::OtherHeader { got, want: *header });
     }
     let signers = signers(certificate, validators)?;

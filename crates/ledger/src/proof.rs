@@ -19,6 +19,7 @@ use bithealth_merkle::{MapError, MapProof, Neighbour, ProofError, verify_inclusi
 use bithealth_proto::v1::{self, entry::Operation};
 use bithealth_proto::{DecodeError, Limited, decode, encode};
 use bithealth_types::{Digest, GenesisId, Height, NodeId, Sequence};
+use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
 use crate::certificate::signers;
@@ -253,7 +254,7 @@ fn check_entry(
 ) -> Result<v1::Entry, NotProven> {
     let entry: v1::Entry = decode(&signed.entry)?;
     if entry.author != author.0.as_slice() {
-        let got = entry.author.iter().map(|byte| format!("{byte:02x}")).collect();
+        let got = HEXLOWER.encode(&entry.author);
         return Err(NotProven::OtherAuthor { got, want: *author });
     }
     let sequence = entry.sequence;

@@ -20,6 +20,7 @@ use crate::note::{
     Checkpoint, NoteAlgorithm, NoteError, SignedNote, Submission, VerifierKey, cosignature_message, origin, sign_note,
 };
 use crate::validators::{NotValidators, ValidatorSet};
+use data_encoding::HEXLOWER;
 
 /// Holders of recovery keys, at most.
 pub const HOLDERS_MAX: usize = 16;
@@ -440,7 +441,7 @@ impl Eras {
     pub(crate) fn check_announced(&self, signed: &v1::SignedRecovery) -> Result<ValidatorSet, RecoveryError> {
         let recovery = signed.recovery.as_ref().ok_or(RecoveryError::Absent { what: "message" })?;
         if recovery.genesis != self.genesis.0.as_slice() {
-            let got = recovery.genesis.iter().map(|byte| format!("{byte:02x}")).collect();
+            let got = HEXLOWER.encode(&recovery.genesis);
             return Err(RecoveryError::OtherNetwork { got, want: self.genesis });
         }
         let policy = self.policy.as_ref().ok_or(RecoveryError::NoPolicy)?;

@@ -9,6 +9,7 @@ use bithealth_proto::v1::{self, entry::Operation};
 use bithealth_proto::{decode, encode};
 use bithealth_types::{Digest, GenesisId, Height, MemberId, NodeId, PackId, Sequence, ValidatorId};
 use bytes::Bytes;
+use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
 use crate::block::CheckedBlock;
@@ -394,7 +395,7 @@ impl State {
         }
         let last = log.map_or(Digest([0; 32]), Entries::last);
         if entry.previous != last.0.as_slice() {
-            let got = entry.previous.iter().map(|byte| format!("{byte:02x}")).collect();
+            let got = HEXLOWER.encode(&entry.previous);
             return Err(EntryError::WrongPrevious { author, sequence, have: last, got });
         }
         self.check_operation(&author, &entry)?;

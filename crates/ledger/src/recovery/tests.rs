@@ -227,6 +227,23 @@ fn the_last_block_of_the_old_era_after_the_first_of_the_new_one_is_a_fork() {
     let mut forged = old.clone();
     forged.header.as_mut().unwrap().era = 7;
     assert_eq!(state.check_fork(&signed_header(&forged), &have), Err(BlockError::Era { got: 7, want: 1 }));
+    // Nor is a second first block of the new era anything else.
+    let validators = state.validators().clone();
+    let later = v1::Header { time_ms: NOW + 1, ..new.header.clone().unwrap() };
+    let second = certified(&validators, later, new.body.clone().unwrap());
+    let got = digest_of(&second);
+    assert_eq!(state.check_fork(&signed_header(&second), &have), Err(BlockError::Forked { height: 2, have, got }));
+}
+
+#[test]
+fn the_first_block_of_a_new_era_after_the_old_one_went_on_is_a_fork() {
+    let (mut state, mut authors) = network(5);
+    let new = opening_block(&state, &complete(&state, &[1, 2]));
+    authors[2].take(&mut state, commit(30));
+    let old = finalise(&mut state);
+    let digest_of = |block: &v1::Block| digest(block.header.as_ref().unwrap());
+    let (have, got) = (digest_of(&old), digest_of(&new));
+    assert_eq!(state.check_fork(&signed_header(&new), &have), Err(BlockError::Forked { height: 2, have, got }));
 }
 
 #[test]
