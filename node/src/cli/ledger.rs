@@ -9,6 +9,8 @@ use bithealth_types::{Digest, Height, Sequence};
 use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use time::UtcDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::args::LedgerCommand;
 use super::exit::Exit;
@@ -170,7 +172,9 @@ fn check(proof: &Path, genesis: &Path, file: Option<&Path>, show: Show) -> Resul
         let opening = message.opening.as_ref().ok_or_else(|| refused(&"it is about no file"))?;
         let digest = super::notarise::file_digest(file)?;
         if opening.file != digest.0.as_slice() {
-            return Err(refused(&format_args!("{} is not the file that was notarised", file.display())));
+            let (file, proof) = (file.display(), proof.display());
+            let other = format_args!("{file} is not the file that {proof} is about: it was changed, or is another one");
+            return Err(Failure::new(other).next("the proof itself is sound: look for the file as it was then"));
         }
     }
     show.answer(&told(&proven, file), |_| words(&proven, file));
@@ -186,7 +190,7 @@ fn told(proven: &Proven, file: Option<&Path>) -> serde_json::Value {
 }
 
 fn words(proven: &Proven, file: Option<&Path>) -> String {
-    let time = format!("{} s since 1970, within {} s", proven.time_ms / 1000, proven.uncertainty_ms / 1000);
+    let time = format!("{}, within {} s", date(proven.time_ms), proven.uncertainty_ms / 1000);
     let mut text = format!(
         "proven: {}, entry {} of node {}\nby:     the block at height {}, signed by {} of {} validators, at {time}\n",
         what(proven),
@@ -200,6 +204,13 @@ fn words(proven: &Proven, file: Option<&Path>) -> String {
         text += &format!("file:   {} is the one notarised, unchanged\n", file.display());
     }
     text
+}
+
+/// RFC 3339, to the second; seconds since 1970 where no calendar reaches.
+fn date(time_ms: u64) -> String {
+    let time_s = time_ms / 1000;
+    let date = i64::try_from(time_s).ok().and_then(|time_s| UtcDateTime::from_unix_timestamp(time_s).ok());
+    date.and_then(|date| date.format(&Rfc3339).ok()).unwrap_or_else(|| format!("{time_s} s since 1970"))
 }
 
 fn what(proven: &Proven) -> &'static str {
@@ -247,6 +258,13 @@ pub(crate) fn read_paper(path: &Path, format: &str) -> Result<Vec<u8>, Failure> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_dates_as_far_as_the_calendar_reaches() {
+        assert_eq!(date(1_795_465_424_999), "2026-11-23T20:23:44Z");
+        assert_eq!(date(0), "1970-01-01T00:00:00Z");
+        assert_eq!(date(u64::MAX), "18446744073709551 s since 1970");
+    }
 
     #[test]
     fn what_to_prove_is_told_by_its_form() {
