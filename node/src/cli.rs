@@ -95,6 +95,9 @@ async fn ask(command: Command, data_dir: &Path, client: &Client, show: Show) -> 
         Command::Admin(AdminCommand::RotateKey { organisation, unlock }) => {
             commands::rotate(data_dir, client, organisation, &unlock, show).await
         }
+        Command::Admin(AdminCommand::Move { region, jurisdiction, unlock }) => {
+            commands::relocate(data_dir, client, [&region, &jurisdiction], &unlock, show).await
+        }
         Command::Admin(command) => admin::run(client, command, show).await,
         Command::Ledger(command) => ledger::run(client, command, show).await,
         Command::OpenForeign => info::open_foreign(client, show).await,

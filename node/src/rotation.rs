@@ -1,4 +1,4 @@
-//! Keys change: the one a node votes with, and those of its whole organisation.
+//! What is certified changes: the key a node votes with, those of its whole organisation, the place it stands in.
 //!
 //! A stopped node makes new ones and keeps the old ones; the ledger says from when on the new ones count. An organisation's
 //! are put to the vote once the kit that holds them was printed: after that, no other kit restores it.
@@ -9,7 +9,7 @@ use bithealth_envelope::OrganisationKeys;
 use bithealth_ledger as ledger;
 use bithealth_proto::v1::{self, entry::Operation};
 use bithealth_store::{Kind, WriteError};
-use bithealth_types::{MemberId, ValidatorId};
+use bithealth_types::{MemberId, NodeId, ValidatorId};
 use bytes::Bytes;
 use tracing::info;
 
@@ -36,6 +36,21 @@ pub fn rotate(home: &Home, unlocking: &Unlocking) -> Result<ValidatorId, SetupEr
     }
     home.replace_certificate(&certify_anew(&keys, &certificate))?;
     Ok(ValidatorId(keys.validator.id().0))
+}
+
+/// Certifies a stopped node for another place; its ledger hears of it at the next start, and the members decide whether
+/// that counts.
+///
+/// # Errors
+/// [`SetupError`] if nothing was set up there, the keys cannot be opened, or this is no place.
+pub fn relocate(home: &Home, unlocking: &Unlocking, region: &str, jurisdiction: &str) -> Result<NodeId, SetupError> {
+    let (keys, certificate) = (home.keys(unlocking)?, home.certificate()?);
+    let site =
+        Site { region: region.to_owned(), jurisdiction: jurisdiction.to_owned(), capacity: certificate.capacity };
+    let certificate = certify(&keys, &site);
+    ledger::verify_node(&certificate)?;
+    home.replace_certificate(&certificate)?;
+    Ok(keys.node.id())
 }
 
 /// What a certificate says, certified now.
@@ -86,8 +101,7 @@ pub async fn follow_keys(node: Arc<Node>) {
 /// Our certificate; where the ledger is still to hear of it, by the key that counts there.
 pub fn certificate(home: &Home, chain: &Chain, keys: &NodeKeys) -> Result<v1::NodeCertificate, HomeError> {
     let certificate = home.certificate()?;
-    let known = chain.state().node(&keys.node.id()).map(|it| it.validator);
-    let is_told = known.is_none_or(|known| known == ValidatorId::try_from(certificate.validator.as_ref()).ok());
+    let is_told = is_told(chain, &certificate);
     if is_told || certificate.signer == ledger::signer(&keys.organisation.member(), &keys.organisation.key()) {
         return Ok(certificate);
     }
@@ -96,17 +110,21 @@ pub fn certificate(home: &Home, chain: &Chain, keys: &NodeKeys) -> Result<v1::No
     Ok(certificate)
 }
 
-/// Puts our certificate on the ledger if that knows another key to vote with. Blocks.
+/// Whether the ledger has our certificate, or knows no node that it could be of: then whoever admits it brings it.
+fn is_told(chain: &Chain, certificate: &v1::NodeCertificate) -> bool {
+    let state = chain.state();
+    let known = NodeId::try_from(certificate.node.as_ref()).is_ok_and(|node| state.node(&node).is_some());
+    !known || state.has_certificate(certificate)
+}
+
+/// Puts our certificate on the ledger if that has another one of this node. Blocks.
 pub fn tell_certificate(node: &Arc<Node>) -> Result<(), ChainError> {
-    let ours = ValidatorId::try_from(node.certificate.validator.as_ref()).ok();
-    let known = node.chain.state().node(&node.id()).filter(|it| !it.retired).map(|it| it.validator);
-    match known {
-        Some(known) if known != ours => {
-            info!("this node votes with a new key from the next block on");
-            node.append(Operation::AddNode(node.certificate.clone())).map(drop)
-        }
-        _ => Ok(()),
+    let is_retired = node.chain.state().node(&node.id()).is_some_and(|it| it.retired);
+    if is_retired || is_told(&node.chain, &node.certificate) {
+        return Ok(());
     }
+    info!("this node has a new certificate: the key it votes with, or its place, is another one");
+    node.append(Operation::AddNode(node.certificate.clone())).map(drop)
 }
 
 /// Notes that the kit of the newest keys was printed. Blocks on the disk.

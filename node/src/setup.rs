@@ -102,6 +102,9 @@ pub enum SetupError {
     /// The key before the last one is still needed.
     #[error("the key this node voted with before is still kept: start the node, and once more when its new key votes")]
     Rotating,
+    /// This is no place a node can stand in.
+    #[error(transparent)]
+    Place(#[from] ledger::MembershipError),
     /// What the founder decided founds no network.
     #[error(transparent)]
     Genesis(#[from] ledger::GenesisError),

@@ -266,3 +266,54 @@ fn a_clinic_that_comes_back_in_another_place_holds_for_others_once_the_members_a
     });
     refused(&lost, "is retired");
 }
+
+#[test]
+fn a_clinic_moves_to_another_place_with_all_it_has_once_the_members_approve_it() {
+    let mut cluster = Cluster::start(&["north-1", "south-1", "east-1"]);
+    let record = cluster.path("record");
+    write(&record, bytes_of(1, 100_000));
+    let put =
+        cluster["east-1"].done(&["put", text(&record), "--for", "north-1", "--survive", "1,0", "--wait", "final"]);
+    let id = put.events("record").next().unwrap()["record"].as_str().unwrap().to_owned();
+    let key_file = text(cluster["east-1"].key_file()).to_owned();
+    let too_long = "x".repeat(1000);
+    let place = |region| ["admin", "move", "--region", region, "--jurisdiction", "EU", "--key-file", &key_file];
+    let refused = cluster["east-1"].ask(&place("hill"));
+    assert!(refused.exit == 1 && refused.error.contains("bithealth stop"), "{refused:?}");
+    cluster["east-1"].stop();
+    let refused = cluster["east-1"].ask(&place(&too_long));
+    assert!(refused.exit == 1 && refused.error.contains("region"), "{refused:?}");
+    cluster["east-1"].done(&place("hill"));
+    cluster["east-1"].start();
+
+    let east = &cluster["east-1"];
+    let node = east.status()["node"].clone();
+    let stands = |clinic: &Clinic, region: &str| {
+        let at = |status: &Value| {
+            let nodes = status["nodes"].as_array().unwrap();
+            nodes.iter().any(|it| it["node"] == node && it["region"] == region && it["in_block"] == true)
+        };
+        clinic.wait_for(&format!("it stands in {region}"), at);
+    };
+    east.wait_for("the place is not approved", |it| it["warnings"].to_string().contains("admin propose labels"));
+    decide(
+        &[&cluster["north-1"], &cluster["south-1"]],
+        &["labels", "east-1", "--region", "hill", "--jurisdiction", "EU"],
+    );
+    cluster.clinics().iter().for_each(|clinic| stands(clinic, "hill"));
+    let back = cluster.path("back");
+    cluster["north-1"].done(&["get", &id, "-o", text(&back)]);
+    assert_eq!(std::fs::read(&back).unwrap(), bytes_of(1, 100_000));
+
+    // The certificate is told once, not at every start.
+    let entries = |clinic: &Clinic| clinic.done(&["verify"]).lines.last().unwrap()["entries"].as_u64().unwrap();
+    let before = entries(&cluster["east-1"]);
+    cluster["east-1"].stop();
+    cluster["east-1"].start();
+    assert_eq!(entries(&cluster["east-1"]), before);
+    // And back, where it stood before: nobody needs to approve that again.
+    cluster["east-1"].stop();
+    cluster["east-1"].done(&place("east"));
+    cluster["east-1"].start();
+    cluster.clinics().iter().for_each(|clinic| stands(clinic, "east"));
+}

@@ -283,6 +283,12 @@ impl Registry {
         known.push(Certificate { node, signer, time_ms: certificate.time_ms, claims: Claims::new(claim) });
     }
 
+    pub(crate) fn has_certificate(&self, certificate: &v1::NodeCertificate) -> bool {
+        let node = NodeId::try_from(certificate.node.as_ref()).ok();
+        let known = node.and_then(|node| self.certificates.get(&node)).into_iter().flatten();
+        known.into_iter().any(|item| item.node.certificate == digest(certificate))
+    }
+
     pub(crate) fn retire(&mut self, retirement: &v1::RetireNode, claim: Claim) {
         let (node, member) = (NodeId(array(&retirement.node)), MemberId(array(&retirement.member)));
         let signer = signer(&member, &retirement.signer);

@@ -202,6 +202,11 @@ impl State {
         self.view.node(id)
     }
 
+    /// Whether this certificate came, whatever follows from it.
+    pub fn has_certificate(&self, certificate: &v1::NodeCertificate) -> bool {
+        self.registry.has_certificate(certificate)
+    }
+
     /// The candidates of placement at a height, by id: nodes that a block up to it covers, each as it was described
     /// then, without those whose retirement one covers. All who hold the blocks up to `height` get the same.
     pub fn nodes_at(&self, height: Height) -> Vec<&Node> {

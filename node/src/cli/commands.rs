@@ -69,12 +69,7 @@ pub(crate) async fn rotate(
     args: &UnlockArgs,
     show: Show,
 ) -> Result<Exit, Failure> {
-    let home = Home::new(data_dir);
-    let config = home.config().map_err(Failure::new)?;
-    if client.peers().await.is_ok() {
-        return Err(Failure::new("the node runs with its old key").next("stop it first: `bithealth stop`"));
-    }
-    let unlocking = secret::unlock(args, config.key_file.as_deref())?;
+    let (home, unlocking) = stopped(data_dir, client, args).await?;
     if organisation {
         let key = rotation::rotate_organisation(&home, &unlocking).map_err(Failure::new)?;
         show.answer(&json!({ "key": key }), |_| format!("{key} is to sign for the organisation"));
@@ -85,6 +80,35 @@ pub(crate) async fn rotate(
     show.answer(&json!({ "validator": key }), |_| format!("{key} is to vote from now on"));
     show.note("next: start the node; it tells the ledger, and votes with the old key until a block covers that");
     Ok(Exit::Done)
+}
+
+/// Certifies this node for another place.
+pub(crate) async fn relocate(
+    data_dir: &Path,
+    client: &Client,
+    [region, jurisdiction]: [&str; 2],
+    args: &UnlockArgs,
+    show: Show,
+) -> Result<Exit, Failure> {
+    let (home, unlocking) = stopped(data_dir, client, args).await?;
+    let node = rotation::relocate(&home, &unlocking, region, jurisdiction).map_err(Failure::new)?;
+    let told = json!({ "node": node, "region": region, "jurisdiction": jurisdiction });
+    show.answer(&told, |_| format!("node {} is to stand in {region} ({jurisdiction})", node.short()));
+    show.note(
+        "next: start the node; unless it stood there before, propose the place: `bithealth admin propose labels`",
+    );
+    Ok(Exit::Done)
+}
+
+/// The data folder of a node that is not running, and what opens its keys.
+async fn stopped(data_dir: &Path, client: &Client, args: &UnlockArgs) -> Result<(Home, Unlocking), Failure> {
+    let home = Home::new(data_dir);
+    let config = home.config().map_err(Failure::new)?;
+    if client.peers().await.is_ok() {
+        return Err(Failure::new("the node runs with what is to change").next("stop it first: `bithealth stop`"));
+    }
+    let unlocking = secret::unlock(args, config.key_file.as_deref())?;
+    Ok((home, unlocking))
 }
 
 /// The data folder of a new node; refused before anything is asked if it is in use.

@@ -36,6 +36,19 @@ pub enum AdminCommand {
         #[command(flatten)]
         unlock: UnlockArgs,
     },
+    /// This node, which is stopped, stands in another place from now on; it holds for others there once the members
+    /// approved the place (`propose labels`)
+    Move {
+        /// What fails together with it: a data centre, a town
+        #[arg(long, value_name = "NAME")]
+        region: String,
+        /// Whose law applies to it: a country (ISO 3166), as in DE or US-CA
+        #[arg(long, value_name = "CODE", value_parser = parse_jurisdiction)]
+        jurisdiction: String,
+        /// See there.
+        #[command(flatten)]
+        unlock: UnlockArgs,
+    },
     /// For a holder, who needs no node: make a key that can open a new era when most clinics are gone for good
     RecoveryKey {
         /// Where to write it; keep it offline
