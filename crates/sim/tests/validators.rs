@@ -3,7 +3,9 @@
 //! `BITHEALTH_SEED` is the first seed, `BITHEALTH_SEEDS` how many; a failure prints its own.
 
 use std::collections::BTreeSet;
-use std::env;
+use std::num::NonZero;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::{env, thread};
 
 use bithealth_ledger::{faulty, guilty};
 use bithealth_sim::{Clock, RECOVERY_DELAY_MS, World, WorldConfig};
@@ -12,11 +14,25 @@ fn number(name: &str, default: u64) -> u64 {
     env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
 }
 
-/// Each seed with a number of validators, in turn.
-fn seeds(default: u64) -> impl Iterator<Item = (u64, usize)> {
-    let (first, count) = (number("BITHEALTH_SEED", 1), number("BITHEALTH_SEEDS", default).div_ceil(2));
+/// Checks each seed with a number of validators, in turn, on every processor. Of the seeds asked for it takes one in `part`.
+fn each_seed(default: u64, part: u64, check: impl Fn(u64, usize) + Sync) {
+    let (first, count) = (number("BITHEALTH_SEED", 1), number("BITHEALTH_SEEDS", default).div_ceil(part));
     println!("seeds {first} to {}", first + count - 1);
-    (first..first + count).map(|seed| (seed, [4, 6, 9, 12][seed as usize % 4]))
+    let next = AtomicU64::new(first);
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= first + count {
+                break;
+            }
+            check(seed, [4, 6, 9, 12][seed as usize % 4]);
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, NonZero::get) {
+            scope.spawn(work);
+        }
+    });
 }
 
 /// Half a minute of loss, parting and crashes, as the world's seed draws them.
@@ -60,7 +76,7 @@ fn settle(world: &mut World, count: usize, seed: u64) {
 
 #[test]
 fn under_any_faults_no_height_has_two_headers_and_afterwards_everything_is_final() {
-    for (seed, count) in seeds(40) {
+    each_seed(40, 2, |seed, count| {
         let mut config = WorldConfig::new(count, 0);
         (config.network.loss_per_mille, config.network.double_per_mille) = (50, 30);
         config.network.delay_max_ms = 150;
@@ -70,12 +86,12 @@ fn under_any_faults_no_height_has_two_headers_and_afterwards_everything_is_final
         settle(&mut world, count, seed);
         assert_eq!(world.forks(), [], "seed {seed}");
         assert!(world.guilty().is_empty(), "seed {seed}: an honest validator is accused");
-    }
+    });
 }
 
 #[test]
 fn as_many_doubled_keys_as_may_lie_fork_nothing() {
-    for (seed, count) in seeds(40) {
+    each_seed(40, 2, |seed, count| {
         let twins = faulty(count);
         let nodes = count + twins;
         let mut config = WorldConfig::new(count, twins);
@@ -89,12 +105,12 @@ fn as_many_doubled_keys_as_may_lie_fork_nothing() {
         assert_eq!(world.forks(), [], "seed {seed}");
         let honest: Vec<_> = (twins..count).map(|organisation| world.validator(organisation)).collect();
         assert!(!honest.iter().any(|key| world.guilty().contains(key)), "seed {seed}: an honest validator is accused");
-    }
+    });
 }
 
 #[test]
 fn after_a_majority_is_gone_for_good_those_who_are_left_go_on_and_nothing_final_is_lost() {
-    for (seed, count) in seeds(20) {
+    each_seed(80, 8, |seed, count| {
         let mut config = WorldConfig::new(count, 0);
         (config.network.loss_per_mille, config.network.delay_max_ms) = (30, 150);
         let mut world = World::new(seed, config);
@@ -128,12 +144,12 @@ fn after_a_majority_is_gone_for_good_those_who_are_left_go_on_and_nothing_final_
         world.run(30_000);
         assert_eq!((world.forks(), world.eras()), (vec![], vec![1; count]), "seed {seed}");
         assert!(world.guilty().is_empty(), "seed {seed}");
-    }
+    });
 }
 
 #[test]
 fn a_recovery_of_a_few_who_were_only_cut_off_is_void() {
-    for (seed, count) in seeds(20) {
+    each_seed(80, 8, |seed, count| {
         let mut world = World::new(seed, WorldConfig::new(count, 0));
         world.run(10_000);
         let few = faulty(count);
@@ -151,7 +167,7 @@ fn a_recovery_of_a_few_who_were_only_cut_off_is_void() {
         world.run(60_000);
         assert_eq!((world.forks(), world.eras()), (vec![], vec![0; count]), "seed {seed}");
         assert_eq!(world.open(), vec![0; count], "seed {seed}: entries wait");
-    }
+    });
 }
 
 #[test]
