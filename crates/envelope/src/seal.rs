@@ -26,10 +26,8 @@
 
 use std::fmt;
 
+use aws_lc_rs::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use bithealth_types::{ChunkIndex, Digest};
-use chacha20poly1305::aead::AeadInOut;
-use chacha20poly1305::aead::inout::InOutBuf;
-use chacha20poly1305::{ChaCha20Poly1305, KeyInit, Nonce, Tag};
 use hkdf::Hkdf;
 use sha2::Sha256;
 use zeroize::Zeroizing;
@@ -183,7 +181,7 @@ impl Sealer {
     /// Opens `buffer` in place and cuts off the tag.
     ///
     /// # Errors
-    /// [`OpenError::TooShort`] or [`OpenError::Refused`]; `buffer` is then as it was.
+    /// [`OpenError::TooShort`] or [`OpenError::Refused`]; `buffer` is of no use then.
     pub fn open(&self, part: Part, buffer: &mut Vec<u8>) -> Result<(), OpenError> {
         if buffer.len() < SEAL_OVERHEAD {
             return Err(OpenError::TooShort { got: buffer.len(), min: SEAL_OVERHEAD });
@@ -215,26 +213,26 @@ impl fmt::Debug for Sealer {
 
 /// Seals `buffer` in place under a key that seals nothing else, and appends the tag.
 pub(crate) fn seal_once(key: &[u8; KEY_LEN], aad: &[u8], buffer: &mut Vec<u8>) {
-    let tag = ChaCha20Poly1305::new(key.into())
-        .encrypt_inout_detached(&Nonce::default(), aad, InOutBuf::from(buffer.as_mut_slice()))
+    aead(key)
+        .seal_in_place_append_tag(only_nonce(), Aad::from(aad), buffer)
         .expect("RFC 8439 seals up to 256 GiB at once; parts are far below");
-    buffer.extend_from_slice(&tag);
 }
 
-/// Opens what [`seal_once`] sealed, in place, and cuts off the tag. `false`, and `buffer` as it was, if it does not open.
+/// Opens what [`seal_once`] sealed, in place, and cuts off the tag. `false` if it does not open; `buffer` is of no use then.
 pub(crate) fn open_once(key: &[u8; KEY_LEN], aad: &[u8], buffer: &mut Vec<u8>) -> bool {
-    let Some((sealed, tag)) = buffer.split_last_chunk_mut::<SEAL_OVERHEAD>() else {
-        return false;
-    };
-    let tag = Tag::from(*tag);
-    let len = sealed.len();
-    let opened =
-        ChaCha20Poly1305::new(key.into()).decrypt_inout_detached(&Nonce::default(), aad, InOutBuf::from(sealed), &tag);
-    if opened.is_err() {
-        return false;
-    }
+    let opened = aead(key).open_in_place(only_nonce(), Aad::from(aad), buffer).map(|plaintext| plaintext.len());
+    let Ok(len) = opened else { return false };
     buffer.truncate(len);
     true
+}
+
+fn aead(key: &[u8; KEY_LEN]) -> LessSafeKey {
+    LessSafeKey::new(UnboundKey::new(&CHACHA20_POLY1305, key).expect("a key of this cipher has 32 bytes"))
+}
+
+/// Every key seals one plaintext.
+fn only_nonce() -> Nonce {
+    Nonce::assume_unique_for_key([0; NONCE_LEN])
 }
 
 #[cfg(test)]
