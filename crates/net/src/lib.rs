@@ -21,6 +21,7 @@ mod redial;
 mod start;
 mod streams;
 mod task;
+mod tls;
 
 pub use config::{Config, ConfigError};
 pub use event::{Event, Events, GossipId, Topic, Verdict};

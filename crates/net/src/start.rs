@@ -11,7 +11,7 @@ use futures::StreamExt;
 use libp2p::core::transport::ListenerId;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::SwarmEvent;
-use libp2p::{Multiaddr, Swarm, SwarmBuilder, TransportError, tcp, tls};
+use libp2p::{Multiaddr, Swarm, SwarmBuilder, TransportError, tcp};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
@@ -19,10 +19,10 @@ use crate::behaviour::Behaviour;
 use crate::command::COMMANDS_MAX;
 use crate::event::Outbox;
 use crate::id::with_peer;
-use crate::muxer;
 use crate::peers::Peers;
 use crate::task::Task;
 use crate::{Config, ConfigError, Events, Keys, Net};
+use crate::{muxer, tls};
 
 /// How long the system may take to say on which addresses we listen. It is a matter of milliseconds.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -113,12 +113,12 @@ pub async fn start(seed: [u8; 32], genesis: GenesisId, config: Config) -> Result
     Ok((net, Events(events)))
 }
 
-/// TLS 1.3 and not noise: as fast where measured (examples/pump.rs), and its key exchange prefers the hybrid
+/// TLS 1.3 and not noise: half as fast again where measured (examples/pump.rs), and its key exchange prefers the hybrid
 /// X25519MLKEM768, so that what is recorded today stays closed to a quantum computer. QUIC has the same one.
 fn build(keys: &Keys, genesis: GenesisId, config: &Config, peers: &Arc<Peers>) -> Result<Swarm<Behaviour>, StartError> {
     let swarm = SwarmBuilder::with_existing_identity(keys.pair().clone())
         .with_tokio()
-        .with_tcp(tcp::Config::default().nodelay(true), tls::Config::new, || muxer::Upgrade::new(config))
+        .with_tcp(tcp::Config::default().nodelay(true), tls::Upgrade::new, || muxer::Upgrade::new(config))
         .map_err(|error| StartError::Certificate { error: error.to_string() })?
         .with_quic_config(|mut quic| {
             quic.max_concurrent_stream_limit = config.streams_per_connection_max() as u32;
