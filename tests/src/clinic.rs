@@ -60,6 +60,8 @@ pub struct Clinic {
     pub log: PathBuf,
     /// How much its node logs.
     pub log_level: &'static str,
+    /// How much it will offer to others when it joins; none: the default.
+    pub capacity: Option<&'static str>,
     key_file: PathBuf,
     /// Its end of a network; none: it is on 127.0.0.1.
     wire: Option<Wire>,
@@ -77,6 +79,7 @@ impl Clinic {
             name: name.to_owned(),
             region: region.to_owned(),
             log_level: "warn,bithealth=info",
+            capacity: None,
             wire: None,
             process: None,
         }
@@ -101,7 +104,10 @@ impl Clinic {
 
     /// Joins with an invite.
     pub fn join(&self, invite: &str) -> Answer {
-        self.ask(&["join", invite, "--listen", &self.listen(), "--key-file", text(&self.key_file)])
+        let capacity = self.capacity.map(|capacity| ["--capacity", capacity]);
+        let listen = self.listen();
+        let join = ["join", invite, "--listen", &listen, "--key-file", text(&self.key_file)];
+        self.ask(&join.into_iter().chain(capacity.into_iter().flatten()).collect::<Vec<_>>())
     }
 
     /// Sets an empty folder up from a kit, gets everything back, and writes the records to `output`.

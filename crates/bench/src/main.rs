@@ -5,6 +5,7 @@
 mod bithealth_side;
 mod corpus;
 mod ledger;
+mod peers;
 mod primitives;
 mod process;
 mod report;
@@ -34,8 +35,16 @@ enum Command {
     Restic(ResticArgs),
     /// Run nine nodes under a load of entries, and measure how long until they are final
     Ledger(LedgerArgs),
+    /// Bring one file from one process to another with BitHealth, BitTorrent and iroh, taking turns
+    Peers(PeersArgs),
     /// Measure the primitives alone, on one core, and what sealing costs above them
     Primitives,
+    /// One end of the TLS floor
+    #[command(hide = true)]
+    TlsSend { file: PathBuf, certificate: PathBuf },
+    /// The other end
+    #[command(hide = true)]
+    TlsReceive { address: String, certificate: PathBuf, file: PathBuf },
 }
 
 /// How much of which entries.
@@ -87,6 +96,32 @@ struct ResticArgs {
     enforce: bool,
 }
 
+/// Which tools, and how much.
+#[derive(Debug, Args)]
+struct PeersArgs {
+    /// How often each tool does it; medians are printed
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=99))]
+    rounds: u32,
+    /// Bytes of the file
+    #[arg(long, default_value_t = 1 << 30)]
+    len: u64,
+    /// The rqbit program
+    #[arg(long, default_value = "rqbit", value_name = "FILE")]
+    rqbit: PathBuf,
+    /// The sendme program
+    #[arg(long, default_value = "sendme", value_name = "FILE")]
+    sendme: PathBuf,
+    /// A Python with the package libtorrent
+    #[arg(long, default_value = "python3", value_name = "FILE")]
+    python: PathBuf,
+    /// Where everything is written; about five times the file is needed [default: the system's temporary folder]
+    #[arg(long, value_name = "FOLDER")]
+    folder: Option<PathBuf>,
+    /// Fail if BitHealth does not reach what it must
+    #[arg(long)]
+    enforce: bool,
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match &cli.command {
@@ -98,6 +133,14 @@ fn main() -> ExitCode {
             report.print(cli.json);
             !args.enforce || report.holds()
         }),
+        Command::Peers(args) => peers::compare(args).map(|report| {
+            report.print(cli.json);
+            !args.enforce || report.holds()
+        }),
+        Command::TlsSend { file, certificate } => peers::tls::send(file, certificate).map(|()| true),
+        Command::TlsReceive { address, certificate, file } => {
+            peers::tls::receive(address, certificate, file).map(|()| true)
+        }
         Command::Primitives => {
             primitives::print(cli.json);
             Ok(true)

@@ -94,6 +94,11 @@ pub(crate) fn peak_rss(pid: u32) -> Result<u64> {
     Ok(line.trim().trim_end_matches("kB").trim().parse::<u64>()? * 1024)
 }
 
+/// Lets the peak of a running process begin anew (`clear_refs`, proc(5)).
+pub(crate) fn reset_peak(pid: u32) -> Result<()> {
+    Ok(fs::write(format!("/proc/{pid}/clear_refs"), "5")?)
+}
+
 /// Processor seconds of a running process: fields 14 and 15 of `/proc/pid/stat`, proc(5).
 pub(crate) fn running_cpu(pid: u32) -> Result<f64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
@@ -131,8 +136,7 @@ impl Running {
     /// What `work` costs, this node's share in it included.
     pub(crate) fn with(&self, work: impl FnOnce() -> Result<Cost>) -> Result<Cost> {
         let pid = self.child.id();
-        let reset_peak = "5"; // proc(5), clear_refs
-        fs::write(format!("/proc/{pid}/clear_refs"), reset_peak)?;
+        reset_peak(pid)?;
         let cpu_before = running_cpu(pid)?;
         let cost = work()?;
         let node = Cost { wall_s: 0.0, cpu_s: running_cpu(pid)? - cpu_before, rss_bytes: peak_rss(pid)? };
