@@ -17,6 +17,7 @@ mod system {
     mod proofs;
     mod recovery;
     mod refusal;
+    mod repair;
     mod size;
     mod twins;
     mod votes;

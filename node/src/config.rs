@@ -28,6 +28,12 @@ pub struct Config {
     pub consolidate_ms: u64,
     /// How long all nodes must have been there until packs that were coded for fewer are coded anew.
     pub widen_ms: u64,
+    /// What a node holds counts as lost once it has not answered for so long, and is rebuilt elsewhere.
+    pub repair_after_ms: u64,
+    /// How often lost shards are looked for.
+    pub repair_look_ms: u64,
+    /// Bytes read from others to rebuild lost shards, each second; 0: no bound.
+    pub repair_bytes_per_s: u64,
     /// Bytes kept free on the disk: below it new writes are refused.
     pub disk_reserve_bytes: u64,
     /// No block comes sooner than this after the one before. The network decides that: here it can only be repeated.
@@ -60,6 +66,9 @@ impl Default for Config {
             gather_ms: 500,
             consolidate_ms: 30_000,
             widen_ms: 60_000,
+            repair_after_ms: 15 * 60_000,
+            repair_look_ms: 10_000,
+            repair_bytes_per_s: 16 << 20,
             disk_reserve_bytes: 64 << 20,
             block_interval_ms: None,
             heartbeat_ms: None,

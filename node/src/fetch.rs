@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bithealth_exchange::{Config, Effect, Fetch, Input, Need, ShardSet, Spec, Want, WantId};
+use bithealth_merkle::LeafTree;
 use bithealth_pack::{DecodeError, DescriptorError};
 use bithealth_proto::v1::{self, PackDescriptor};
 use bithealth_types::{Code, Digest, LEAF_LEN, NodeId, PackId, ShardIndex, Time};
@@ -98,24 +99,38 @@ pub async fn whole(node: &Arc<Node>, pack: &PackId) -> Result<Vec<u8>, FetchErro
     .await
 }
 
+/// A whole shard.
+pub struct FetchedShard {
+    /// Its leaves, one behind the other.
+    pub bytes: Vec<u8>,
+    /// The tree over them, with the root that the ledger has.
+    pub tree: LeafTree,
+}
+
 /// Fetches one shard: the leaves of it that others hold, or what any k others give.
 ///
 /// # Errors
 /// [`FetchError`].
-pub async fn shard(node: &Arc<Node>, pack: &PackId, shard: ShardIndex) -> Result<Vec<u8>, FetchError> {
-    let (_, code) = descriptor(node, pack)?;
-    let bytes = whole(node, pack).await?;
-    let (descriptor, _) = descriptor(node, pack)?;
+pub async fn shard(node: &Arc<Node>, pack: &PackId, shard: ShardIndex) -> Result<FetchedShard, FetchError> {
+    let (descriptor, code) = descriptor(node, pack)?;
+    let needed = vec![(shard, 0..code.leaf_count(descriptor.len))];
+    let leaves = Driver::new(node, *pack, &descriptor, code, Need::Ranges(needed.clone())).run().await?;
+    let pack = *pack;
     blocking(move || {
-        let Some(parity) = shard.0.checked_sub(code.k()) else {
-            return Ok(bithealth_pack::data_shard(code, &bytes, shard).into_owned());
-        };
-        let salt = descriptor.salt.as_ref().try_into().expect("a checked descriptor has a salt");
-        let coded = bithealth_pack::encode(code, &salt, descriptor.catalog_len, &bytes)
-            .expect("a checked descriptor has sound lengths");
-        Ok(coded.parity[usize::from(parity)].to_vec())
+        let bytes = assemble(code, &leaves, &needed).map_err(|error| FetchError::FalseCode { pack, error })?;
+        let tree = LeafTree::from_shard(&bytes);
+        let (got, want) = (tree.root(), root_of(&descriptor, shard));
+        if got != want {
+            let error = DecodeError::Inconsistent { shard, got, want };
+            return Err(FetchError::FalseCode { pack, error });
+        }
+        Ok(FetchedShard { bytes, tree })
     })
     .await
+}
+
+fn root_of(descriptor: &PackDescriptor, shard: ShardIndex) -> Digest {
+    Digest::try_from(descriptor.roots[usize::from(shard.0)].as_ref()).expect("a checked descriptor has whole roots")
 }
 
 /// Fetches a range of a pack.
@@ -165,7 +180,7 @@ fn leaves_of(code: Code, pack_len: u64, range: &Range<u64>) -> Vec<(ShardIndex, 
 /// Verified leaves, each 16 KiB, by shard and position.
 type LeafMap = HashMap<(ShardIndex, u32), Bytes>;
 
-/// The wanted leaves of data shards, one behind the other; those that did not come are decoded from their rows.
+/// The wanted leaves, one behind the other; those that did not come are decoded from their rows.
 fn assemble(code: Code, leaves: &LeafMap, needed: &[(ShardIndex, Range<u32>)]) -> Result<Vec<u8>, DecodeError> {
     let len: usize = needed.iter().map(|(_, range)| range.len() * LEAF_LEN).sum();
     let mut bytes = Vec::with_capacity(len);
@@ -203,10 +218,12 @@ fn decode_run(
     sources: &[ShardIndex],
     rows: Range<u32>,
 ) -> Result<Vec<u8>, DecodeError> {
-    let columns: Vec<(ShardIndex, Vec<u8>)> = sources
-        .iter()
-        .map(|shard| (*shard, rows.clone().flat_map(|row| leaves[&(*shard, row)].iter().copied()).collect()))
-        .collect();
+    let column = |shard: &ShardIndex| {
+        let mut bytes = Vec::with_capacity(rows.len() * LEAF_LEN);
+        rows.clone().for_each(|row| bytes.extend_from_slice(&leaves[&(*shard, row)]));
+        (*shard, bytes)
+    };
+    let columns: Vec<(ShardIndex, Vec<u8>)> = sources.iter().map(column).collect();
     let columns: Vec<(ShardIndex, &[u8])> = columns.iter().map(|(shard, run)| (*shard, run.as_slice())).collect();
     let mut decoded = bithealth_pack::decode_rows(code, &[wanted], &columns)?;
     Ok(decoded.swap_remove(0))
@@ -236,9 +253,9 @@ enum State {
 impl<'a> Driver<'a> {
     fn new(node: &'a Arc<Node>, pack: PackId, descriptor: &PackDescriptor, code: Code, need: Need) -> Self {
         let (sender, inputs) = mpsc::channel(INPUTS_MAX);
-        let roots = descriptor.roots.iter().map(|root| Digest::try_from(root.as_ref()).expect("checked")).collect();
+        let roots = (0..code.n()).map(|shard| root_of(descriptor, ShardIndex(shard))).collect();
         let leaf_count = code.leaf_count(descriptor.len);
-        let spec = Spec { pack, code, leaf_count, roots, need, config: Config::default() };
+        let spec = Spec { pack, code, leaf_count, roots, need, here: node.id(), config: Config::default() };
         let mut seed = [0; 8];
         getrandom::fill(&mut seed).expect("the system's random source answers");
         Self {
@@ -309,7 +326,7 @@ impl<'a> Driver<'a> {
             providers.insert(self.node.id(), own);
         }
         let mut providers: Vec<_> = providers.into_iter().filter(|(peer, _)| self.node.answers(peer)).collect();
-        providers.sort_by_key(|(peer, _)| *peer);
+        providers.sort_by_key(|(peer, _)| (*peer != self.node.id(), *peer)); // what lies here is told of first
         providers
     }
 

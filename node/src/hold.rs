@@ -224,8 +224,7 @@ fn keep(node: &Node, incoming: Incoming) -> Result<(), (StoreRefusal, String)> {
         return Err((StoreRefusal::FalseRoot, detail));
     }
     let parts: Vec<&[u8]> = incoming.parts.iter().map(|part| part.as_ref()).collect();
-    let position = node.vault.put_shard(&incoming.pack, incoming.shard, &tree, &parts).map_err(full)?;
-    node.store.sync(position).map_err(full)?;
+    node.vault.keep_shard(&incoming.pack, incoming.shard, &tree, &parts).map_err(full)?;
     incoming.place.keep();
     Ok(())
 }

@@ -22,8 +22,10 @@ pub mod open;
 pub mod outbox;
 pub mod peers;
 pub mod prove;
+pub mod recode;
 mod reconcile;
 pub mod recovery;
+pub mod repair;
 pub mod replay;
 pub mod replicate;
 pub mod restore;
@@ -38,5 +40,5 @@ mod sync;
 pub mod vault;
 pub mod verify;
 pub mod votes;
-pub mod widen;
+
 pub mod witnesses;

@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bithealth_net::{Net, Topic};
-use bithealth_placement::Site;
+use bithealth_placement::{Placed, Site};
 use bithealth_proto::v1;
 use bithealth_store::Store;
-use bithealth_types::{Code, Height, MemberId, NodeId, PackId, Sequence, ShardIndex};
+use bithealth_types::{Code, Digest, Height, MemberId, NodeId, PackId, Sequence, ShardIndex};
 use tokio::sync::{Semaphore, watch};
 use tracing::debug;
 
@@ -20,6 +20,7 @@ use crate::keys::NodeKeys;
 use crate::links::Links;
 use crate::outbox::Outbox;
 use crate::recovery::Recovery;
+use crate::repair::Repair;
 use crate::replicate::Replication;
 use crate::restore::RestoreProgress;
 use crate::room::{Place, Room};
@@ -27,6 +28,19 @@ use crate::shelf::Shelf;
 use crate::sync::Followers;
 use crate::vault::Vault;
 use crate::witnesses::Witnesses;
+
+/// What the ledger says of a pack's bytes.
+#[derive(Clone, Debug)]
+pub struct Commit {
+    /// Bytes of the pack.
+    pub len: u64,
+    /// The root of each shard.
+    pub roots: Vec<Digest>,
+    /// Its author's clock when it was committed, milliseconds since 1970.
+    pub time_ms: u64,
+    /// Whether a block covers it.
+    pub in_block: bool,
+}
 
 /// A running node.
 pub struct Node {
@@ -60,6 +74,8 @@ pub struct Node {
     pub gather: Gather,
     /// Own packs on their way to other nodes.
     pub replication: Replication,
+    /// What other nodes lost.
+    pub repair: Repair,
     /// MiB of incoming shards that may be in memory.
     pub incoming: Arc<Semaphore>,
     /// Counts changes of who is connected.
@@ -125,15 +141,20 @@ impl Node {
 
     /// Where the shards of a pack belong: computed, then the exceptions of its commit, then later entries.
     pub fn holders(&self, pack: &PackId) -> Vec<(ShardIndex, NodeId)> {
-        let (commit, author, places) = {
+        self.placed(pack).map(|placed| placed.holders).unwrap_or_default()
+    }
+
+    /// The same, with what placement computes it from; none that is not on the ledger.
+    pub fn placed(&self, pack: &PackId) -> Option<Placed> {
+        let (code, policy, height, author, places) = {
             let state = self.chain.state();
-            let Some(pack) = state.pack(pack) else { return Vec::new() };
-            (pack.commit.clone(), pack.author, pack.places.clone())
+            let pack = state.pack(pack)?;
+            let descriptor = pack.commit.pack.as_ref()?;
+            let code = Code::new(descriptor.k, descriptor.n).ok()?;
+            let policy = crate::replicate::policy_of(pack.commit.policy.as_ref());
+            (code, policy, Height(pack.commit.height), pack.author, pack.places.clone())
         };
-        let descriptor = commit.pack.unwrap_or_default();
-        let Ok(code) = Code::new(descriptor.k, descriptor.n) else { return Vec::new() };
-        let policy = crate::replicate::policy_of(commit.policy.as_ref());
-        let sites = self.sites(Height(commit.height));
+        let sites = self.sites(height);
         let mut holders = bithealth_placement::place(&policy, code, pack, &author, &sites).unwrap_or_default();
         holders.resize(usize::from(code.n()), author);
         let mut holders: Vec<(ShardIndex, NodeId)> = (0..).map(ShardIndex).zip(holders).collect();
@@ -142,7 +163,16 @@ impl Node {
                 place.1 = node;
             }
         }
-        holders
+        Some(Placed { pack: *pack, code, author, policy, holders })
+    }
+
+    /// What the ledger says of a pack's bytes.
+    pub fn commit_of(&self, pack: &PackId) -> Option<Commit> {
+        let state = self.chain.state();
+        let pack = state.pack(pack)?;
+        let descriptor = pack.commit.pack.as_ref()?;
+        let roots = descriptor.roots.iter().map(|root| Digest::try_from(root.as_ref()).ok()).collect::<Option<_>>()?;
+        Some(Commit { len: descriptor.len, roots, time_ms: pack.time_ms, in_block: pack.height.is_some() })
     }
 
     /// Appends to our log and tells the others. Blocks on the disk: call it off the network's tasks.

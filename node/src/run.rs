@@ -22,6 +22,7 @@ use crate::node::Node;
 use crate::open::{self, SealedCatalogs};
 use crate::outbox::Outbox;
 use crate::recovery::Recovery;
+use crate::repair::{self, Repair};
 use crate::replicate::{self, Replication, blocking};
 use crate::restore::{self, RestoreProgress};
 use crate::room::Room;
@@ -31,7 +32,7 @@ use crate::shelf::{Shelf, Source};
 use crate::sync::Followers;
 use crate::vault::{OwnPack, Vault};
 use crate::witnesses::Witnesses;
-use crate::{consolidate, history, hold, outbox, peers, widen};
+use crate::{consolidate, history, hold, outbox, peers, recode};
 
 /// Under this the store notes whose network it belongs to.
 const NETWORK: &[u8] = b"network";
@@ -116,7 +117,8 @@ pub async fn node(
         tokio::spawn(replicate::run(node.clone())),
         tokio::spawn(gather::run(node.clone())),
         tokio::spawn(consolidate::run(node.clone())),
-        tokio::spawn(widen::run(node.clone())),
+        tokio::spawn(recode::run(node.clone())),
+        tokio::spawn(repair::run(node.clone())),
         tokio::spawn(open::watch_grants(node.clone())),
         tokio::spawn(rotation::follow_keys(node.clone())),
         tokio::spawn(restore::run(node.clone())),
@@ -187,6 +189,7 @@ async fn start(home: &Home, unlocking: &Unlocking) -> Result<(Arc<Node>, bitheal
         finality: Finality::default(),
         outbox: Outbox::default(),
         replication: Replication::default(),
+        repair: Repair::default(),
         incoming: Arc::new(Semaphore::new(hold::INCOMING_MIB_MAX)),
         peers_changed: watch::channel(0).0,
         followers: Followers::default(),

@@ -7,8 +7,8 @@ use bithealth_grant::{OrganisationSealing, Readers, Sealing};
 use bithealth_http::api::{
     AccusedInfo, Change, CheckpointInfo, CheckpointOf, CosignedBy, EntryAt, ExportFilter, FinalityInfo, HeaderRange,
     Held, InviteInfo, InviteOptions, KeepOptions, KeptPacks, ListFilter, MemberInfo, NodeInfo, Offence, OpenedAnswer,
-    PeerInfo, ProofOf, ProposalInfo, PutEvent, PutOptions, RecordInfo, RecordState, RecoveryInfo, RestoreEvent,
-    RestorePhase, Status, StoredBytes, VerifyEvent, VerifyOptions, WitnessInfo,
+    PacksAt, PeerInfo, ProofOf, ProposalInfo, PutEvent, PutOptions, RecordInfo, RecordState, RecoveryInfo, RepairInfo,
+    RestoreEvent, RestorePhase, Status, StoredBytes, VerifyEvent, VerifyOptions, WitnessInfo,
 };
 use bithealth_http::{ByteRange, ByteStream, ErrorBody, ErrorCode, EventStream, ExportAnswer, GetAnswer, Service};
 use bithealth_ledger::{Accused, State};
@@ -395,6 +395,7 @@ fn status(node: &Arc<Node>) -> Status {
             r#final: covered,
             short: packs.reasons.into_iter().map(|(reason, packs)| Held { reason, packs }).collect(),
         },
+        repair: repair(node),
         records: node.shelf.count(),
         own_records: totals.records,
         bytes: StoredBytes {
@@ -405,6 +406,21 @@ fn status(node: &Arc<Node>) -> Status {
             disk_free: ByteLen(node.store.free_space().unwrap_or(0)),
             capacity: ByteLen(node.certificate.capacity),
         },
+    }
+}
+
+fn repair(node: &Node) -> RepairInfo {
+    let (overview, done_in) = node.repair.overview();
+    let at = |(margin, (own, all)): (&i64, &(u64, u64))| PacksAt { margin: *margin, own: *own, all: *all };
+    RepairInfo {
+        margins: overview.margins.iter().map(at).collect(),
+        missing_shards: overview.missing_shards,
+        missing_bytes: ByteLen(overview.missing_bytes),
+        untaken_shards: overview.untaken_shards,
+        begins_in_s: overview.begins_in.map(|left| left.as_secs()),
+        done_in_s: done_in.map(|left| left.as_secs()),
+        rebuilt_shards: overview.rebuilt.0,
+        rebuilt_bytes: ByteLen(overview.rebuilt.1),
     }
 }
 

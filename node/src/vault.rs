@@ -1,9 +1,9 @@
 //! What lies where in the store: own packs under their salt, shards of others under pack and position, and the Merkle
 //! leaf hashes that prove runs of both.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 
 use bithealth_merkle::LeafTree;
 use bithealth_pack::CodedPack;
@@ -14,11 +14,22 @@ use bytes::Bytes;
 
 use crate::shelf::Salt;
 
+/// Leaf trees of shards served lately that stay in memory: 64 bytes for each leaf, so at most 64 KiB each.
+const TREES_MAX: usize = 64;
+
 /// Sealed content in the store.
 pub struct Vault {
     store: Arc<Store>,
+    /// Of shards served lately, the latest last: making a tree costs as much as hashing half of what a want asks for.
+    trees: Mutex<VecDeque<ServedTree>>,
     /// Own packs that are coded: their id names their salt, code and length.
     own: RwLock<HashMap<PackId, OwnPack>>,
+}
+
+/// A shard, and the tree over its leaves.
+struct ServedTree {
+    of: (PackId, ShardIndex),
+    tree: Arc<LeafTree>,
 }
 
 /// An own pack that is coded.
@@ -64,7 +75,7 @@ pub struct ProvenRun {
 impl Vault {
     /// The vault in `store`.
     pub fn new(store: Arc<Store>) -> Self {
-        Self { store, own: RwLock::default() }
+        Self { store, trees: Mutex::default(), own: RwLock::default() }
     }
 
     /// Writes an own pack; it is durable once the store has synced the position.
@@ -165,6 +176,18 @@ impl Vault {
         self.store.put(Kind::Shard, &shard_key(pack, shard), &hashes, parts)
     }
 
+    /// The same, durable when it returns.
+    pub fn keep_shard(
+        &self,
+        pack: &PackId,
+        shard: ShardIndex,
+        tree: &LeafTree,
+        parts: &[&[u8]],
+    ) -> Result<(), WriteError> {
+        let position = self.put_shard(pack, shard, tree, parts)?;
+        self.store.sync(position)
+    }
+
     /// Drops a shard.
     pub fn remove_shard(&self, pack: &PackId, shard: ShardIndex) -> Result<(), WriteError> {
         self.store.remove(Kind::Shard, &shard_key(pack, shard)).map(drop)
@@ -205,19 +228,59 @@ impl Vault {
         count: u32,
     ) -> Result<Option<ProvenRun>, VaultError> {
         let range = leaf_range(first, count);
-        if let Some(item) = self.store.get(Kind::Shard, &shard_key(pack, shard))? {
-            let Some(proof) = tree(&item.meta).prove_run(first, count) else { return Ok(None) };
-            let data = self.store.read(Kind::Shard, &shard_key(pack, shard), range)?;
-            return Ok(Some(ProvenRun { data, proof }));
+        let is_held = self.store.contains(Kind::Shard, &shard_key(pack, shard))?;
+        let own = self.own(pack).filter(|own| !is_held && shard.0 < own.code.k());
+        if !is_held && own.is_none() {
+            return Ok(None);
         }
-        let Some(own) = self.own(pack).filter(|own| shard.0 < own.code.k()) else { return Ok(None) };
-        let tree_len = u64::from(own.code.leaf_count(own.len)) * Digest::LEN as u64;
-        let hashes_at = u64::from(shard.0) * tree_len;
-        let hashes = self.store.read(Kind::Meta, &trees_key(pack), hashes_at..hashes_at + tree_len)?;
-        let Some(proof) = tree(&hashes).prove_run(first, count) else { return Ok(None) };
-        let shard_at = u64::from(shard.0) * own.code.shard_len(own.len);
-        let data = self.padded(&own, shard_at + range.start..shard_at + range.end)?;
+        let tree = self.tree(pack, shard, own.as_ref())?;
+        let Some(proof) = tree.and_then(|tree| tree.prove_run(first, count)) else { return Ok(None) };
+        let data = match own {
+            None => self.store.read(Kind::Shard, &shard_key(pack, shard), range)?,
+            Some(own) => {
+                let shard_at = u64::from(shard.0) * own.code.shard_len(own.len);
+                self.padded(&own, shard_at + range.start..shard_at + range.end)?
+            }
+        };
         Ok(Some(ProvenRun { data, proof }))
+    }
+
+    /// The leaf tree of a shard that lies here, in an own pack or for somebody else. A shard's bytes never change, so a
+    /// tree that was made stays true.
+    fn tree(
+        &self,
+        pack: &PackId,
+        shard: ShardIndex,
+        own: Option<&OwnPack>,
+    ) -> Result<Option<Arc<LeafTree>>, VaultError> {
+        let of = (*pack, shard);
+        {
+            let mut trees = self.trees.lock().expect("no holder panics");
+            if let Some(at) = trees.iter().position(|served| served.of == of) {
+                let found = trees.remove(at).expect("its position was found");
+                let tree = found.tree.clone();
+                trees.push_back(found);
+                return Ok(Some(tree));
+            }
+        }
+        let hashes = match own {
+            None => match self.store.get(Kind::Shard, &shard_key(pack, shard))? {
+                Some(item) => item.meta,
+                None => return Ok(None), // dropped this very moment
+            },
+            Some(own) => {
+                let tree_len = u64::from(own.code.leaf_count(own.len)) * Digest::LEN as u64;
+                let at = u64::from(shard.0) * tree_len;
+                self.store.read(Kind::Meta, &trees_key(pack), at..at + tree_len)?
+            }
+        };
+        let tree = Arc::new(tree(&hashes));
+        let mut trees = self.trees.lock().expect("no holder panics");
+        if trees.len() == TREES_MAX {
+            trees.pop_front();
+        }
+        trees.push_back(ServedTree { of, tree: tree.clone() });
+        Ok(Some(tree))
     }
 
     /// Bytes of an own pack, with the zeros that fill up its last data shard.

@@ -133,14 +133,9 @@ async fn repair_pack(node: &Arc<Node>, salt: Salt) -> bool {
 }
 
 async fn repair_shard(node: &Arc<Node>, pack: PackId, shard: ShardIndex) -> bool {
-    let Ok(bytes) = fetch::shard(node, &pack, shard).await else { return false };
+    let Ok(fetched) = fetch::shard(node, &pack, shard).await else { return false };
     let worker = node.clone();
-    let kept = blocking(move || {
-        let tree = bithealth_merkle::LeafTree::from_shard(&bytes);
-        let position = worker.vault.put_shard(&pack, shard, &tree, &[&bytes])?;
-        worker.store.sync(position)
-    });
-    kept.await.is_ok()
+    blocking(move || worker.vault.keep_shard(&pack, shard, &fetched.tree, &[&fetched.bytes])).await.is_ok()
 }
 
 async fn tell_progress(bytes: u64, tally: &mut Tally, events: &mpsc::Sender<VerifyEvent>) {

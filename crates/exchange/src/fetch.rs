@@ -35,6 +35,8 @@ pub struct Spec {
     pub roots: Vec<Digest>,
     /// Which leaves.
     pub need: Need,
+    /// Who fetches: as a provider it is asked before any other, since reading here costs the network nothing.
+    pub here: NodeId,
     /// The limits.
     pub config: Config,
 }
@@ -44,7 +46,7 @@ pub struct Spec {
 pub enum Need {
     /// Every row: the leaves of any k shards.
     Whole,
-    /// These leaves of data shards; where a shard has no good provider, the same rows of any k shards.
+    /// These leaves of these shards; where a shard has no good provider, the same rows of any k shards.
     Ranges(Vec<(ShardIndex, Range<u32>)>),
 }
 
@@ -98,7 +100,7 @@ impl Fetch {
     /// A fetch that knows no provider yet. `seed` breaks ties, so that many nodes that fetch one pack spread out.
     ///
     /// # Panics
-    /// If the spec contradicts itself: other than n roots, a need for leaves that no data shard has, or a run of more
+    /// If the spec contradicts itself: other than n roots, a need for leaves that no shard has, or a run of more
     /// than [`RUN_LEAVES_MAX`] leaves.
     pub fn new(spec: Spec, seed: u64) -> Self {
         assert_eq!(spec.roots.len(), usize::from(spec.code.n()), "a shard has one root");
@@ -179,7 +181,8 @@ impl Fetch {
         if let Some(provider) = self.providers.get_mut(&peer) {
             provider.announce(shards);
         } else if self.providers.len() < self.spec.config.providers_max {
-            self.providers.insert(peer, Provider::new(shards, now));
+            let provider = Provider::new(shards, now);
+            self.providers.insert(peer, if peer == self.spec.here { provider.near() } else { provider });
         }
     }
 

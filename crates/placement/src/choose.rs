@@ -14,6 +14,10 @@ pub const FAILURES_MAX: f64 = 1e-4;
 /// How often any other node is up.
 pub const NODE_UP: f64 = 0.99;
 
+/// A code that leaves no region a free node counts as this part dearer than it is: where every node holds a shard, nobody
+/// can take over a lost one, and its author must code the pack anew.
+const NO_FREE_NODE: f64 = 0.2;
+
 /// Most regions a policy may name: the sets of lost regions are searched, and nobody runs in more places at once.
 pub const SURVIVE_REGIONS_MAX: u32 = 4;
 
@@ -113,7 +117,8 @@ fn only(keep_in: &[String]) -> String {
 /// After losing any `survive.regions` whole regions and any `survive.nodes` further nodes at once, at least k shards
 /// remain, in whatever layout [`place`](crate::place()) gives the pack ("regions of happiness"). `nodes` counts
 /// organisations where there are enough of them ([`Unit`]). Of the codes that do this the cheapest, counted in bytes
-/// stored on other nodes (their shards are whole leaves), whose restores fail in fewer than [`FAILURES_MAX`] of all cases
+/// stored on other nodes (their shards are whole leaves; up to a fifth more where regions keep no node free that could
+/// take over a lost shard), whose restores fail in fewer than [`FAILURES_MAX`] of all cases
 /// once the regions are lost and every node left is up [`NODE_UP`] of the time ([`restore_failure`]); where the nodes of
 /// the day reach that with no code, the one that fails least.
 ///
@@ -176,8 +181,8 @@ fn code(k: usize, n: usize) -> Code {
 /// A code that holds the policy.
 struct Candidate {
     code: Code,
-    /// Bytes on other nodes.
-    stored: u64,
+    /// Bytes on other nodes, more where no nodes are left free.
+    cost: u64,
     failure: f64,
 }
 
@@ -185,8 +190,8 @@ impl Candidate {
     fn better_than(&self, other: &Self) -> bool {
         let reliable = |candidate: &Self| candidate.failure < FAILURES_MAX * ROUNDING;
         match (reliable(self), reliable(other)) {
-            (true, true) => (self.stored, self.code.n()) < (other.stored, other.code.n()),
-            (false, false) => (self.failure, self.stored) < (other.failure, other.stored),
+            (true, true) => (self.cost, self.code.n()) < (other.cost, other.code.n()),
+            (false, false) => (self.failure, self.cost) < (other.failure, other.cost),
             (own, _) => own,
         }
     }
@@ -200,7 +205,7 @@ fn cheapest(policy: &Policy, map: &Map<'_>, unit: Unit, pack_len: u64) -> Option
         let k_most = n.saturating_sub(most_in_regions(map, level, full, policy.survive.regions));
         let k_most = k_most.saturating_sub(policy.survive.nodes as usize);
         let cheap = |k: usize| (n as u64 - 1) * code(k, n).shard_len(pack_len);
-        let beaten = |best: &Candidate| best.failure < FAILURES_MAX * ROUNDING && cheap(k_most) >= best.stored;
+        let beaten = |best: &Candidate| best.failure < FAILURES_MAX * ROUNDING && cheap(k_most) >= best.cost;
         if k_most == 0 || best.as_ref().is_some_and(beaten) {
             continue;
         }
@@ -216,7 +221,8 @@ fn cheapest(policy: &Policy, map: &Map<'_>, unit: Unit, pack_len: u64) -> Option
                 continue;
             }
             let failure = restore_failure(k, n - exposure.worst_regions(policy.survive.regions));
-            let candidate = Candidate { code: code(k, n), stored: cheap(k), failure };
+            let cost = cheap(k) + (cheap(k) as f64 * NO_FREE_NODE * map.crowded(&plan.witness)) as u64;
+            let candidate = Candidate { code: code(k, n), cost, failure };
             if best.as_ref().is_none_or(|best| candidate.better_than(best)) {
                 best = Some(candidate);
             }

@@ -129,6 +129,13 @@ impl<'a> Map<'a> {
         None
     }
 
+    /// The part of the regions in which each site is among these.
+    pub(crate) fn crowded(&self, chosen: &[usize]) -> f64 {
+        let mut free = self.region_sites.clone();
+        chosen.iter().for_each(|&site| free[self.region[site]] -= 1);
+        free.iter().filter(|&&free| free == 0).count() as f64 / free.len() as f64
+    }
+
     /// Whether one more shard at this site keeps the levels.
     pub(crate) fn admits(&self, levels: &Levels, tally: &Tally, site: usize) -> bool {
         let region = tally.region[self.region[site]];

@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use bithealth_http::api::{
-    AccusedInfo, FinalityInfo, InviteOptions, KeptPacks, NodeInfo, Offence, PeerInfo, Status, WitnessInfo,
+    AccusedInfo, FinalityInfo, InviteOptions, KeptPacks, NodeInfo, Offence, PacksAt, PeerInfo, RepairInfo, Status,
+    WitnessInfo,
 };
 
 use super::args::{InviteArgs, KitArgs};
@@ -51,6 +52,7 @@ fn status_words(status: &Status, now_ms: u64) -> String {
         line("votes", format!("{waiting} for your organisation: `bithealth admin proposals`"));
     }
     packs(&status.packs).into_iter().for_each(|(head, words)| line(head, words));
+    repair(&status.repair).into_iter().for_each(|(head, words)| line(head, words));
     let held = format!("{} held for others of {}", len(status.bytes.held_for_others), len(status.bytes.capacity));
     line("disk", format!("{} used, {} free; {held}", len(status.bytes.stored), len(status.bytes.disk_free)));
     status.warnings.iter().for_each(|warning| line("warning", warning.clone()));
@@ -120,6 +122,37 @@ fn packs(packs: &KeptPacks) -> Vec<(&'static str, String)> {
     };
     let reasons = packs.short.iter().map(|held| ("", format!("{}: {}", counted(held.packs, "pack"), held.reason)));
     std::iter::once(("safety", summary)).chain(reasons).collect()
+}
+
+/// How far our packs are from being lost, and what is rebuilt.
+fn repair(it: &RepairInfo) -> Vec<(&'static str, String)> {
+    let mut lines = Vec::new();
+    let own: Vec<_> = it.margins.iter().filter(|at| at.own > 0).collect();
+    let survives = |at: &&PacksAt| {
+        let packs = counted(at.own, "pack");
+        match at.margin {
+            ..0 => format!("{packs} cannot be restored now"),
+            0 => format!("{packs} would not survive the loss of another node"),
+            1 => format!("{packs} would survive the loss of any node"),
+            margin => format!("{packs} would survive the loss of any {margin} nodes"),
+        }
+    };
+    if !own.is_empty() {
+        lines.push(("margin", own.iter().map(survives).collect::<Vec<_>>().join(", ")));
+    }
+    if let Some(left) = it.begins_in_s {
+        lines.push(("repair", format!("what silent nodes hold is rebuilt elsewhere in {}", span(left))));
+    }
+    if it.missing_shards > 0 {
+        let missing = format!("{} ({}) of lost nodes", counted(it.missing_shards, "shard"), len(it.missing_bytes));
+        let untaken = match it.untaken_shards {
+            0 => String::new(),
+            untaken => format!("; {} of them nobody can take: each node has another one", count(untaken)),
+        };
+        let until = it.done_in_s.map_or_else(String::new, |left| format!(", done in about {}", span(left)));
+        lines.push(("repair", format!("{missing} are rebuilt elsewhere{until}{untaken}")));
+    }
+    lines
 }
 
 fn nodes_table(nodes: &[NodeInfo], this: &str, now_ms: u64) -> String {
@@ -261,6 +294,19 @@ mod tests {
                 r#final: 6,
                 short: vec![Held { reason: "losing region graz would lose it".into(), packs: 2 }],
             },
+            repair: RepairInfo {
+                margins: vec![
+                    PacksAt { margin: 1, own: 0, all: 4 },
+                    PacksAt { margin: 4, own: 3, all: 3 },
+                    PacksAt { margin: 5, own: 7, all: 9 },
+                ],
+                missing_shards: 12,
+                missing_bytes: ByteLen(12 << 22),
+                untaken_shards: 2,
+                begins_in_s: Some(600),
+                done_in_s: Some(90),
+                ..RepairInfo::default()
+            },
             records: 25_000,
             own_records: 20_000,
             bytes: StoredBytes { records: ByteLen(3 << 29), ..StoredBytes::default() },
@@ -280,6 +326,9 @@ mod tests {
             "missing: Bruck, Cham",
             "witnesses   w1.example.org cosigned height 1,100, 2 min ago",
             "2 packs: losing region graz would lose it",
+            "margin      3 packs would survive the loss of any 4 nodes, 7 packs would survive the loss of any 5 nodes",
+            "repair      what silent nodes hold is rebuilt elsewhere in 10 min",
+            "repair      12 shards (48.0 MiB) of lost nodes are rebuilt elsewhere, done in about 1 min; 2 of them nobody can",
             "warning     the disk is 91 % full",
             "01010101  Anna          graz    AT   1.0 TiB  this node",
             "02020202  Anna          graz    AT   1.0 TiB  connected",
@@ -287,6 +336,18 @@ mod tests {
         ] {
             assert!(words.contains(part), "{part:?} is not in\n{words}");
         }
+    }
+
+    #[test]
+    fn status_says_what_another_loss_would_cost() {
+        let words = |margin| {
+            let margins = vec![PacksAt { margin, own: 1, all: 1 }];
+            repair(&RepairInfo { margins, ..RepairInfo::default() })[0].1.clone()
+        };
+        assert_eq!(words(1), "1 pack would survive the loss of any node");
+        assert_eq!(words(0), "1 pack would not survive the loss of another node");
+        assert_eq!(words(-2), "1 pack cannot be restored now");
+        assert!(repair(&RepairInfo::default()).is_empty());
     }
 
     #[test]

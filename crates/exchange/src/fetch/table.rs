@@ -19,7 +19,7 @@ pub(super) struct Table {
 struct RowRun {
     first: u32,
     count: u32,
-    /// Data shards needed here, fewer than k; `None` if any k shards serve.
+    /// Shards needed here, fewer than k; `None` if any k shards serve.
     needed: Option<ShardSet>,
     /// Leaves of each shard that are verified, stored or not.
     have: Vec<u64>,
@@ -36,7 +36,7 @@ impl Table {
             Need::Ranges(ranges) => ranges,
         };
         for (shard, range) in ranges {
-            let inside = shard.0 < code.k() && range.start <= range.end && range.end <= leaf_count;
+            let inside = shard.0 < code.n() && range.start <= range.end && range.end <= leaf_count;
             assert!(inside, "leaves {range:?} of shard {shard} are not in {leaf_count} rows of a {code} code");
         }
         let grid = (0..leaf_count).step_by(run_leaves as usize).chain([leaf_count]);
@@ -48,7 +48,7 @@ impl Table {
             let (first, end) = (cut[0], cut[1]);
             let needed = ranges.iter().filter(|(_, range)| range.start <= first && end <= range.end);
             let needed: ShardSet = needed.map(|(shard, _)| *shard).collect();
-            let any = *need == Need::Whole || needed.count() == code.k();
+            let any = *need == Need::Whole || needed.count() >= code.k();
             let cells = vec![0; usize::from(code.n())];
             let run = RowRun {
                 first,
@@ -66,7 +66,7 @@ impl Table {
         self.runs.len()
     }
 
-    /// The data shards needed in a run; `None` if any k shards serve.
+    /// The shards needed in a run; `None` if any k shards serve.
     pub(super) fn needed(&self, run: usize) -> Option<ShardSet> {
         self.runs[run].needed
     }

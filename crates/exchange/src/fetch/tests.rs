@@ -4,6 +4,8 @@ use bithealth_merkle::LeafTree;
 
 use super::*;
 
+/// The node that fetches.
+const HERE: NodeId = NodeId([200; 32]);
 const ALICE: NodeId = NodeId([0xA1; 32]);
 const BOB: NodeId = NodeId([0xB0; 32]);
 const CAROL: NodeId = NodeId([0xCA; 32]);
@@ -28,7 +30,7 @@ impl Pack {
         let roots = self.trees.iter().map(LeafTree::root).collect();
         let leaf_count = self.trees[0].hashes().len() as u32;
         let config = Config { gather_ms: 0, ..Config::default() };
-        Spec { pack: PackId([7; 32]), code: Code::new(2, 4).unwrap(), leaf_count, roots, need, config }
+        Spec { pack: PackId([7; 32]), code: Code::new(2, 4).unwrap(), leaf_count, roots, need, here: HERE, config }
     }
 
     fn bytes(&self, want: &Want) -> Bytes {
@@ -525,6 +527,18 @@ fn wants_of_one_provider_stop_at_their_limit() {
         config.provider_wants_open_max = 5;
     });
     assert_eq!(asked(&step(&mut fetch, 0, provider(ALICE, [0, 1]))).len(), 5);
+}
+
+#[test]
+fn what_lies_here_is_read_before_anybody_is_asked_and_others_only_for_the_rest() {
+    let (pack, mut fetch) = with(Need::Whole, |config| config.run_leaves = 4);
+    let first = step(&mut fetch, 0, provider(HERE, [0]));
+    let others = step(&mut fetch, 0, provider(ALICE, [0, 1]));
+    let (here, there): (Vec<_>, Vec<_>) = wants(&[first, others].concat()).into_iter().partition(|(to, _)| *to == HERE);
+    assert!(!here.is_empty() && !there.is_empty());
+    assert!(there.iter().all(|(_, want)| want.shard == ShardIndex(1)), "{there:?}");
+    let again: Vec<_> = here.iter().flat_map(|(_, want)| step(&mut fetch, 1, pack.leaves(HERE, want))).collect();
+    assert!(wants(&again).iter().all(|(to, want)| (*to == HERE) == (want.shard == ShardIndex(0))), "{again:?}");
 }
 
 #[test]

@@ -103,6 +103,7 @@ impl<'a> World<'a> {
             leaf_count: pack.leaf_count,
             roots: pack.roots(),
             need: need.clone(),
+            here: NodeId([255; 32]),
             config: config.clone(),
         };
         let mut world = Self {

@@ -41,6 +41,8 @@ pub struct Status {
     pub nodes: Vec<NodeInfo>,
     /// Our packs.
     pub packs: KeptPacks,
+    /// How far packs are from being lost, and what is rebuilt.
+    pub repair: RepairInfo,
     /// Records we can read.
     pub records: u64,
     /// Of them put by our organisation.
@@ -62,6 +64,38 @@ pub struct KeptPacks {
     pub r#final: u64,
     /// Of the local ones those whose replication was tried, by what holds it back.
     pub short: Vec<Held>,
+}
+
+/// How far packs are from being lost, as this node sees it, and what is rebuilt.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepairInfo {
+    /// Packs of the network by how many more nodes may be lost, the most endangered first.
+    pub margins: Vec<PacksAt>,
+    /// Shards that were lost with their holders, or whose holders leave, in the whole network.
+    pub missing_shards: u64,
+    /// Their bytes.
+    pub missing_bytes: ByteLen,
+    /// Of the missing shards those that no node can take, since each has another shard of the same pack.
+    pub untaken_shards: u64,
+    /// Until the next silent node counts as lost and what it holds is rebuilt; none is silent.
+    pub begins_in_s: Option<u64>,
+    /// Until nothing is missing any more, at the speed of the last minutes.
+    pub done_in_s: Option<u64>,
+    /// Shards rebuilt here since the node started.
+    pub rebuilt_shards: u64,
+    /// Their bytes.
+    pub rebuilt_bytes: ByteLen,
+}
+
+/// Packs that stand alike.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PacksAt {
+    /// How many more nodes may be lost, whichever they are; negative: so many shards are missing to restore.
+    pub margin: i64,
+    /// Packs of our organisation.
+    pub own: u64,
+    /// Packs of all.
+    pub all: u64,
 }
 
 /// Who decides blocks, and who of them is there.

@@ -208,8 +208,8 @@ fn who_is_false(
     DecodeError::Inconsistent { shard: ShardIndex(shard as u16), got: roots[shard], want: want(shard) }
 }
 
-/// Restores runs of data shards from runs of any k shards that lie at the same leaves. Every run must have been verified
-/// against its shard's root: here nothing can be.
+/// Restores runs of shards, of data as of parity, from runs of any k shards that lie at the same leaves. Every run must
+/// have been verified against its shard's root: here nothing can be.
 ///
 /// # Errors
 /// [`DecodeError`] if runs are too few, doubled, of different or partial leaves, or none of the code's.
@@ -225,13 +225,38 @@ pub fn decode_rows(
         return Err(DecodeError::Length { shard: *shard, got: len, want });
     }
     let given = Given::new(code, len, columns)?;
-    if let Some(shard) = wanted.iter().find(|shard| shard.0 >= code.k()) {
-        return Err(DecodeError::NoSuchShard { shard: *shard, count: code.k(), code });
+    if let Some(shard) = wanted.iter().find(|shard| shard.0 >= code.n()) {
+        return Err(DecodeError::NoSuchShard { shard: *shard, count: code.n(), code });
     }
     let mut data = vec![vec![0; len]; k];
-    let mut coder = Coder::new(code);
-    for (index, mut column) in transpose(&mut data, RESTORED_COLUMN_LEN).into_iter().enumerate() {
-        given.restore(&mut coder, index * RESTORED_COLUMN_LEN, &mut column);
+    let mut restored = vec![vec![0; len]; wanted.len()];
+    let columns = transpose(&mut data, RESTORED_COLUMN_LEN).into_iter();
+    let columns = columns.zip(transpose(&mut restored, RESTORED_COLUMN_LEN)).enumerate();
+    columns.collect::<Vec<_>>().into_par_iter().for_each_init(
+        || Coder::new(code),
+        |coder, (index, (mut data, mut restored))| {
+            given.restore(coder, index * RESTORED_COLUMN_LEN, &mut data);
+            take_wanted(coder, wanted, &data, &mut restored);
+        },
+    );
+    Ok(restored)
+}
+
+/// Copies the wanted shards of a restored column; those of parity are coded, in columns that stay in the cache.
+fn take_wanted(coder: &mut Coder, wanted: &[ShardIndex], data: &[&mut [u8]], restored: &mut [&mut [u8]]) {
+    let k = data.len();
+    for (shard, into) in wanted.iter().zip(&mut *restored).filter(|(shard, _)| usize::from(shard.0) < k || k == 1) {
+        into.copy_from_slice(data[usize::from(shard.0).min(k - 1)]);
     }
-    Ok(wanted.iter().map(|shard| data[usize::from(shard.0)].clone()).collect())
+    if k == 1 || wanted.iter().all(|shard| usize::from(shard.0) < k) {
+        return; // copies, or data only
+    }
+    for start in (0..data[0].len()).step_by(COLUMN_LEN) {
+        let end = (start + COLUMN_LEN).min(data[0].len());
+        let runs: Vec<&[u8]> = data.iter().map(|shard| &shard[start..end]).collect();
+        coder.encode(&runs, |parity, run| {
+            let places = wanted.iter().zip(&mut *restored).filter(|(shard, _)| usize::from(shard.0) == k + parity);
+            places.for_each(|(_, into)| into[start..end].copy_from_slice(run));
+        });
+    }
 }

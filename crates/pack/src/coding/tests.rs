@@ -177,8 +177,8 @@ fn false_runs_are_refused() {
     uneven[3].1 = &uneven[3].1[LEAF_LEN..];
     let want = shards[0].len();
     assert_eq!(decode(&uneven), DecodeError::Length { shard: ShardIndex(4), got: want - LEAF_LEN, want });
-    let parity = decode_rows(code, &[ShardIndex(4)], &pick(&shards, &[1, 2, 3, 4])).unwrap_err();
-    assert_eq!(parity, DecodeError::NoSuchShard { shard: ShardIndex(4), count: 4, code });
+    let none = decode_rows(code, &[ShardIndex(9)], &pick(&shards, &[1, 2, 3, 4])).unwrap_err();
+    assert_eq!(none, DecodeError::NoSuchShard { shard: ShardIndex(9), count: 9, code });
 }
 
 /// A code and k of its shards.
@@ -227,7 +227,7 @@ proptest! {
         let (code, _, coded, shards) = coded(k, n, 12 * LEAF_LEN * k as usize);
         let run = first * LEAF_LEN..(first + leaves).min(coded.trees[0].hashes().len()) * LEAF_LEN;
         let runs: Vec<_> = chosen.iter().map(|shard| (ShardIndex(*shard as u16), &shards[*shard][run.clone()])).collect();
-        let wanted: Vec<_> = (0..code.k()).rev().map(ShardIndex).collect();
+        let wanted: Vec<_> = (0..code.n()).rev().map(ShardIndex).collect();
         let rows = decode_rows(code, &wanted, &runs).unwrap();
         for (shard, row) in wanted.iter().zip(rows) {
             prop_assert!(row == shards[usize::from(shard.0)][run.clone()], "{}", shard);

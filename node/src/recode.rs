@@ -1,5 +1,6 @@
-//! Packs that were coded while nodes were away are coded anew once everybody is back: the wider code keeps the same
-//! promise with fewer bytes.
+//! Packs that were coded for other nodes than there are now are coded anew: those coded while nodes were away, once
+//! everybody is back and the wider code keeps the same promise with fewer bytes; and those whose promise no longer holds
+//! since nodes are gone and every other one has a shard already.
 //!
 //! The sealed pack stays as it is, and so do its salt and all that names it. The shards of the new code are pushed to
 //! their places first; only when all of them are durable there, an entry commits the new id and another retires the old
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use bithealth_pack::CodedPack;
-use bithealth_placement::{choose, place};
+use bithealth_placement::{choose, place, substitutes};
 use bithealth_proto::v1::{self, entry::Operation};
 use bithealth_types::{CODED_PACK_LEN_MIN, Code, Height, NodeId, PackId, ShardIndex};
 use bytes::Bytes;
@@ -29,7 +30,7 @@ const SAVED_MIN: f64 = 0.1;
 #[derive(Default)]
 struct Due {
     /// Packs to be coded anew: the salt, the id that goes, and the code.
-    narrow: Vec<(Salt, PackId, Code)>,
+    anew: Vec<(Salt, PackId, Code)>,
     /// Ids that were replaced and not retired, and what replaced them.
     replaced: Vec<(PackId, PackId)>,
 }
@@ -52,8 +53,8 @@ pub async fn run(node: Arc<Node>) {
                 warn!(%error, pack = %old.short(), "a pack that was coded anew cannot be retired yet");
             }
         }
-        for (salt, old, code) in due.narrow {
-            if let Err(error) = widen(&node, &salt, &old, code).await {
+        for (salt, old, code) in due.anew {
+            if let Err(error) = recode(&node, &salt, &old, code).await {
                 debug!(%error, pack = %old.short(), "a pack cannot be coded anew yet");
                 break; // a node that is gone again is missed by the others too
             }
@@ -72,16 +73,23 @@ fn due(node: &Node) -> anyhow::Result<Due> {
     let mut due = Due::default();
     let sites = node.sites_now();
     let here = all_are_here(node, &sites);
+    let view = node.repair.view();
     let mut wide_codes: HashMap<(Vec<u8>, u64), Option<Code>> = HashMap::new();
     for (salt, mut ids) in own_ids(node) {
+        let Some((_, newest)) = ids.pop() else { continue };
+        let Some(placed) = node.placed(&newest) else { continue };
+        if let Some(view) = view.as_ref().filter(|view| view.needs_other_code(&placed)) {
+            let len = node.vault.pack_len(&salt)?;
+            let code = choose(&placed.policy, &node.id(), &view.answering(), len).ok();
+            due.anew.extend(code.filter(|code| *code != placed.code).map(|code| (salt, newest, code)));
+            continue;
+        }
         if node.replication.progress(&salt) != Some(Progress::Replicated) {
             continue;
         }
-        let Some((_, newest)) = ids.pop() else { continue };
         due.replaced.extend(ids.into_iter().map(|(_, old)| (old, newest)));
-        let (Some(code), true) = (node.code_of(&newest), here) else { continue };
         let len = node.vault.pack_len(&salt)?;
-        if len < CODED_PACK_LEN_MIN as u64 {
+        if !here || len < CODED_PACK_LEN_MIN as u64 {
             continue; // a small pack is gathered with others
         }
         let policy = node.vault.stored_pack(&salt)?.policy.unwrap_or_default();
@@ -89,8 +97,8 @@ fn due(node: &Node) -> anyhow::Result<Due> {
         let key = (bithealth_proto::encode(&policy), len >> 20);
         let wide =
             wide_codes.entry(key).or_insert_with(|| choose(&policy_of(Some(&policy)), &node.id(), &sites, len).ok());
-        if let Some(wide) = wide.filter(|wide| elsewhere(*wide) < (1.0 - SAVED_MIN) * elsewhere(code)) {
-            due.narrow.push((salt, newest, wide));
+        if let Some(wide) = wide.filter(|wide| elsewhere(*wide) < (1.0 - SAVED_MIN) * elsewhere(placed.code)) {
+            due.anew.push((salt, newest, wide));
         }
     }
     Ok(due)
@@ -114,51 +122,61 @@ fn own_ids(node: &Node) -> HashMap<Salt, Vec<(u64, PackId)>> {
 }
 
 /// A pack in its new code.
-struct Wider {
+struct Recoded {
     coded: CodedPack,
     shards: Shards,
     beside: v1::StoredPack,
     height: Height,
-    places: Vec<NodeId>,
+    places: Vec<(ShardIndex, NodeId)>,
+    /// Of the places those that are not where placement computes them.
+    exceptions: Vec<(ShardIndex, NodeId)>,
 }
 
 /// Blocks.
-fn code_anew(node: &Node, salt: &Salt, code: Code) -> anyhow::Result<Wider> {
+fn code_anew(node: &Node, salt: &Salt, code: Code) -> anyhow::Result<Recoded> {
     let beside = node.vault.stored_pack(salt)?;
     let pack = node.vault.whole_pack(salt)?;
     let coded = bithealth_pack::encode(code, salt, beside.catalog_len, &pack)?;
     let height = node.chain.state().height();
     let policy = policy_of(beside.policy.as_ref());
-    let places = place(&policy, code, &coded.id, &node.id(), &node.sites(height))?;
+    let sites = node.sites(height);
+    let mut computed = place(&policy, code, &coded.id, &node.id(), &sites)?;
+    let answers = |of: &NodeId| node.answers(of);
+    let exceptions = substitutes(&policy, code, &coded.id, &node.id(), &sites, &computed, &answers);
+    exceptions.iter().for_each(|(shard, holder)| computed[usize::from(shard.0)] = *holder);
+    let places = (0..).map(ShardIndex).zip(computed).collect();
     let shards = Shards { code, pack, parity: coded.parity.clone() };
-    Ok(Wider { coded, shards, beside, height, places })
+    Ok(Recoded { coded, shards, beside, height, places, exceptions })
 }
 
-async fn widen(node: &Arc<Node>, salt: &Salt, old: &PackId, code: Code) -> anyhow::Result<()> {
+async fn recode(node: &Arc<Node>, salt: &Salt, old: &PackId, code: Code) -> anyhow::Result<()> {
     let (worker, of) = (node.clone(), *salt);
-    let wider = blocking(move || code_anew(&worker, &of, code)).await?;
-    let placed: Vec<(ShardIndex, NodeId)> = (0..).map(ShardIndex).zip(wider.places.iter().copied()).collect();
+    let recoded = blocking(move || code_anew(&worker, &of, code)).await?;
     let author = node.id();
-    let push = placed.iter().filter(|(shard, _)| shard.0 != 0).map(|&(shard, holder)| {
-        let stored = node.links.store(holder, &wider.coded.descriptor, shard, &author, wider.shards.shard(shard));
+    let push = recoded.places.iter().filter(|(shard, _)| shard.0 != 0).map(|&(shard, holder)| {
+        let stored = node.links.store(holder, &recoded.coded.descriptor, shard, &author, recoded.shards.shard(shard));
         async move { anyhow::Ok(tokio::time::timeout(PUSH_TIMEOUT, stored).await.context("a holder took too long")??) }
     });
     try_join_all(push).await?;
     let (worker, of) = (node.clone(), *salt);
-    let new = wider.coded.id;
+    let new = recoded.coded.id;
     blocking(move || {
-        let holders = v1::Holders { shards: placed.iter().map(|(shard, holder)| exception(*shard, holder)).collect() };
-        worker.vault.put_holders(&new, &holders)?;
-        let position = worker.vault.put_coded(&of, &wider.coded, code)?;
+        let stand = |places: &[(ShardIndex, NodeId)]| -> Vec<v1::Exception> {
+            places.iter().map(|(shard, holder)| exception(*shard, holder)).collect()
+        };
+        worker.vault.put_holders(&new, &v1::Holders { shards: stand(&recoded.places) })?;
+        let position = worker.vault.put_coded(&of, &recoded.coded, code)?;
         worker.store.sync(position)?;
-        anyhow::Ok(worker.append(Operation::CommitPack(v1::PackCommit {
-            pack: Some(wider.coded.descriptor.clone()),
-            height: wider.height.0,
-            exceptions: Vec::new(),
-            heads_root: wider.beside.heads_root,
-            wraps: wider.beside.wraps,
-            policy: wider.beside.policy,
-        }))?)
+        worker.append(Operation::CommitPack(v1::PackCommit {
+            pack: Some(recoded.coded.descriptor.clone()),
+            height: recoded.height.0,
+            exceptions: stand(&recoded.exceptions),
+            heads_root: recoded.beside.heads_root,
+            wraps: recoded.beside.wraps,
+            policy: recoded.beside.policy,
+        }))?;
+        worker.replication.add(of); // one that could not be replicated in the old code is, now
+        anyhow::Ok(())
     })
     .await?;
     debug!(pack = %old.short(), into = %new.short(), k = code.k(), n = code.n(), "a pack was coded anew");

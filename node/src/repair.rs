@@ -1,0 +1,356 @@
+//! Rebuilds here what other nodes lost, and drops copies that became spare.
+//!
+//! `placement::View` says what is missing and which node takes it; this is its shell. The most endangered pack comes first,
+//! within a budget of bytes read from others. A shard counts as ours once it is durable here and an entry says so.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use bithealth_merkle::{leaf_hash, verify_run};
+use bithealth_placement::{Absences, Placed, View};
+use bithealth_proto::v1::{self, entry::Operation};
+use bithealth_types::{Digest, LEAF_LEN, LeafIndex, NodeId, PackId, ShardIndex, Time};
+use bytes::Bytes;
+use futures::StreamExt;
+use tokio::time::MissedTickBehavior;
+use tracing::{debug, info, warn};
+
+use crate::fetch;
+use crate::hold::WANT_LEAVES_MAX;
+use crate::links::Wanted;
+use crate::node::{Node, now_ms};
+use crate::replicate::blocking;
+
+/// Shards rebuilt at a time: each holds the k shards it is decoded from in memory, up to 16 MiB, and itself.
+const REBUILDS_MAX: usize = 2;
+/// Shards rebuilt before the network is looked at again: a pack that became more endangered meanwhile waits no longer.
+const REBUILDS_PER_LOOK: usize = 64;
+/// Looking takes at most this part of the time, however many packs there are.
+const LOOK_REST: u32 = 20;
+/// Looks that an estimate of the time left is drawn from.
+const PROGRESS_LOOKS: usize = 32;
+
+/// How repair stands, as this node sees it.
+#[derive(Default)]
+pub struct Repair {
+    seen: Mutex<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    overview: Overview,
+    view: Option<Arc<View>>,
+    /// Bytes that were missing at the latest looks, since they last grew.
+    missing: VecDeque<(Instant, u64)>,
+}
+
+/// The packs of the network in numbers.
+#[derive(Clone, Debug, Default)]
+pub struct Overview {
+    /// Packs by how many more nodes may be lost: those of this organisation, and all.
+    pub margins: BTreeMap<i64, (u64, u64)>,
+    /// Shards that were lost with their holders, or whose holders leave.
+    pub missing_shards: u64,
+    /// Their bytes.
+    pub missing_bytes: u64,
+    /// Of them those that no node can take, since each has another of the same pack.
+    pub untaken_shards: u64,
+    /// Until what a silent node holds counts as lost.
+    pub begins_in: Option<Duration>,
+    /// Rebuilt here since the start: shards and bytes.
+    pub rebuilt: (u64, u64),
+}
+
+/// A shard that this node rebuilds.
+struct Rebuild {
+    margin: i64,
+    pack: PackId,
+    shard: ShardIndex,
+    author: NodeId,
+    /// Who held it before.
+    from: NodeId,
+    len: u64,
+    /// Bytes that rebuilding reads at most.
+    cost: u64,
+}
+
+/// A copy that may be dropped once the holder has shown that it has one.
+struct Spare {
+    pack: PackId,
+    shard: ShardIndex,
+    holder: NodeId,
+}
+
+struct Look {
+    view: View,
+    overview: Overview,
+    rebuilds: Vec<Rebuild>,
+    spares: Vec<Spare>,
+}
+
+impl Repair {
+    /// The packs of the network in numbers, and when nothing is missing any more at the speed of the latest looks.
+    pub fn overview(&self) -> (Overview, Option<Duration>) {
+        let seen = self.seen.lock().expect("no holder panics");
+        (seen.overview.clone(), time_left(&seen.missing))
+    }
+
+    /// How the network looked last.
+    pub fn view(&self) -> Option<Arc<View>> {
+        self.seen.lock().expect("no holder panics").view.clone()
+    }
+
+    fn show(&self, view: View, mut overview: Overview) {
+        let mut seen = self.seen.lock().expect("no holder panics");
+        if seen.missing.back().is_some_and(|(_, before)| *before < overview.missing_bytes) {
+            seen.missing.clear();
+        }
+        if seen.missing.len() == PROGRESS_LOOKS {
+            seen.missing.pop_front();
+        }
+        seen.missing.push_back((Instant::now(), overview.missing_bytes));
+        overview.rebuilt = seen.overview.rebuilt;
+        seen.overview = overview;
+        seen.view = Some(Arc::new(view));
+    }
+
+    fn count(&self, len: u64) {
+        let rebuilt = &mut self.seen.lock().expect("no holder panics").overview.rebuilt;
+        *rebuilt = (rebuilt.0 + 1, rebuilt.1 + len);
+    }
+}
+
+fn time_left(missing: &VecDeque<(Instant, u64)>) -> Option<Duration> {
+    let ((since, before), (now, left)) = (missing.front()?, missing.back()?);
+    let (took, done) = (now.duration_since(*since).as_secs_f64(), before.saturating_sub(*left));
+    (*left > 0 && done > 0).then(|| Duration::from_secs_f64(took * *left as f64 / done as f64))
+}
+
+/// Looks for what is missing, and rebuilds what is for this node, for as long as it runs.
+pub async fn run(node: Arc<Node>) {
+    let started = Instant::now();
+    let mut absences = Absences::default();
+    let mut budget = Budget { bytes_per_s: node.config.repair_bytes_per_s, free_at: started };
+    let mut tick = tokio::time::interval(Duration::from_millis(node.config.repair_look_ms));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let (worker, began) = (node.clone(), Instant::now());
+        let now = Time(started.elapsed().as_millis() as u64);
+        let (kept, look) = blocking(move || {
+            let look = look(&worker, &mut absences, now);
+            (absences, look)
+        })
+        .await;
+        absences = kept;
+        let (rest, nothing_due) = (began.elapsed() * LOOK_REST, look.rebuilds.is_empty());
+        node.repair.show(look.view, look.overview);
+        rebuild_all(&node, look.rebuilds, &mut budget).await;
+        if nothing_due {
+            drop_spares(&node, look.spares).await;
+            tokio::time::sleep(rest).await;
+        }
+    }
+}
+
+/// Bytes that may be read for repair.
+struct Budget {
+    /// 0: as many as the network gives.
+    bytes_per_s: u64,
+    free_at: Instant,
+}
+
+impl Budget {
+    /// When `bytes` more may be read; they then count as read.
+    fn take(&mut self, bytes: u64) -> Instant {
+        let now = Instant::now();
+        if self.bytes_per_s == 0 {
+            return now;
+        }
+        let at = self.free_at.max(now);
+        self.free_at = at + Duration::from_secs_f64(bytes as f64 / self.bytes_per_s as f64);
+        at
+    }
+}
+
+/// Blocks.
+fn look(node: &Node, absences: &mut Absences, now: Time) -> Look {
+    let after = Duration::from_millis(node.config.repair_after_ms);
+    let sites = node.sites_now();
+    let answers = |of: &NodeId| *of == node.id() || node.net.is_admitted(of) && node.answers(of);
+    absences.see(now, sites.iter().map(|site| site.node), answers);
+    let here = sites.iter().map(|site| site.node).filter(answers).collect();
+    let view = View { here, gone: absences.gone(now, after), sites };
+    let begins_in = absences.next_gone(now, after);
+    let mut look = Look {
+        view,
+        overview: Overview { begins_in, ..Overview::default() },
+        rebuilds: Vec::new(),
+        spares: Vec::new(),
+    };
+    let packs: Vec<PackId> =
+        node.chain.state().packs().filter(|pack| pack.retired_into.is_none()).map(|pack| pack.id).collect();
+    for pack in packs {
+        look.at(node, &pack);
+    }
+    match node.vault.held() {
+        Ok(held) => held.into_iter().for_each(|(pack, shard)| look.at_copy(node, pack, shard)),
+        Err(error) => warn!(%error, "what lies here cannot be listed"),
+    }
+    look.rebuilds.sort_by_key(|rebuild| (rebuild.margin, rebuild.pack, rebuild.shard));
+    look
+}
+
+impl Look {
+    fn at(&mut self, node: &Node, pack: &PackId) {
+        let (Some(placed), Some(commit)) = (node.placed(pack), node.commit_of(pack)) else { return };
+        let standing = self.view.standing(&placed);
+        let counts = self.overview.margins.entry(standing.margin).or_default();
+        *counts = (counts.0 + u64::from(node.is_ours(&placed.author)), counts.1 + 1);
+        let len = placed.code.shard_len(commit.len);
+        let missing = standing.missing.len() as u64;
+        self.overview.missing_shards += missing;
+        self.overview.missing_bytes += missing * len;
+        self.overview.untaken_shards += missing - standing.takers.len() as u64;
+        let due = |(shard, from): (ShardIndex, NodeId)| Rebuild {
+            margin: standing.margin,
+            pack: *pack,
+            shard,
+            author: placed.author,
+            from,
+            len,
+            cost: commit.len,
+        };
+        let me = node.id();
+        let holder = |shard: ShardIndex| placed.holders[usize::from(shard.0)].1;
+        let taken = standing.takers.iter().filter(|(_, taker)| *taker == me).map(|(shard, _)| (*shard, holder(*shard)));
+        // What its author may still be sending is not rebuilt.
+        let settled = commit.in_block && now_ms().saturating_sub(commit.time_ms) >= node.config.repair_after_ms;
+        let lost_here = placed.holders.iter().copied().filter(|(shard, holder)| {
+            *holder == me && settled && placed.author != me && !node.vault.has_shard(pack, *shard)
+        });
+        self.rebuilds.extend(taken.chain(lost_here).map(due));
+    }
+
+    fn at_copy(&mut self, node: &Node, pack: PackId, shard: ShardIndex) {
+        let Some(placed) = node.placed(&pack) else { return };
+        let Some((_, holder)) = placed.holders.get(usize::from(shard.0)).copied() else { return };
+        if holder != node.id() && self.view.is_spare(&placed) {
+            self.spares.push(Spare { pack, shard, holder });
+        }
+    }
+}
+
+async fn rebuild_all(node: &Arc<Node>, rebuilds: Vec<Rebuild>, budget: &mut Budget) {
+    let paced = rebuilds.into_iter().take(REBUILDS_PER_LOOK).map(|rebuild| (budget.take(rebuild.cost), rebuild));
+    let paced: Vec<_> = paced.collect();
+    futures::stream::iter(paced)
+        .for_each_concurrent(REBUILDS_MAX, |(at, it)| async move {
+            tokio::time::sleep_until(at.into()).await;
+            let (pack, shard) = (it.pack, it.shard);
+            match rebuild(node, &it).await {
+                Ok(()) => {
+                    info!(pack = %pack.short(), %shard, from = %it.from.short(), "a lost shard is rebuilt here");
+                    node.repair.count(it.len);
+                }
+                Err(error) => warn!(pack = %pack.short(), %shard, %error, "a lost shard cannot be rebuilt here yet"),
+            }
+        })
+        .await;
+}
+
+async fn rebuild(node: &Arc<Node>, it: &Rebuild) -> anyhow::Result<()> {
+    let fetched = match node.vault.has_shard(&it.pack, it.shard) {
+        true => None, // as in a pack that this node restored
+        false => {
+            let place = node.room_for(&it.author, it.len).context("this node has no room left for shards of others")?;
+            Some((place, fetch::shard(node, &it.pack, it.shard).await?))
+        }
+    };
+    let (worker, pack, shard) = (node.clone(), it.pack, it.shard);
+    blocking(move || {
+        if let Some((place, fetched)) = fetched {
+            worker.vault.keep_shard(&pack, shard, &fetched.tree, &[&fetched.bytes])?;
+            place.keep();
+        }
+        // The ledger may have it here already: then only the bytes were lost.
+        let holder = worker.placed(&pack).and_then(|placed| placed.holders.get(usize::from(shard.0)).copied());
+        if holder.is_some_and(|(_, holder)| holder != worker.id()) {
+            worker.append(Operation::PlaceShard(v1::PlaceShard {
+                pack: Bytes::copy_from_slice(pack.as_bytes()),
+                shard: shard.0.into(),
+                node: Bytes::copy_from_slice(worker.id().as_bytes()),
+            }))?;
+        }
+        anyhow::Ok(())
+    })
+    .await
+}
+
+async fn drop_spares(node: &Arc<Node>, spares: Vec<Spare>) {
+    for Spare { pack, shard, holder } in spares {
+        let shown = match node.placed(&pack) {
+            Some(placed) => has_it(node, &placed, shard, holder).await,
+            None => continue,
+        };
+        match shown {
+            Ok(()) => {
+                debug!(pack = %pack.short(), %shard, holder = %holder.short(), "a spare copy is dropped");
+                let worker = node.clone();
+                if let Err(error) = blocking(move || worker.drop_shard(&pack, shard)).await {
+                    warn!(%error, "a spare copy cannot be dropped");
+                }
+            }
+            Err(error) => {
+                warn!(pack = %pack.short(), %shard, holder = %holder.short(), %error, "a copy stays: its holder shows none");
+            }
+        }
+    }
+}
+
+/// Asks a holder for leaves that it cannot foresee.
+async fn has_it(node: &Arc<Node>, placed: &Placed, shard: ShardIndex, holder: NodeId) -> anyhow::Result<()> {
+    let commit = node.commit_of(&placed.pack).context("the pack is not on the ledger")?;
+    let leaf_count = placed.code.leaf_count(commit.len);
+    let mut draw = [0; 4];
+    getrandom::fill(&mut draw).expect("the system's random source answers");
+    let count = WANT_LEAVES_MAX.min(leaf_count);
+    let first = LeafIndex(u32::from_le_bytes(draw) % (leaf_count - count + 1));
+    let Wanted::Leaves(leaves) = node.links.want(holder, &placed.pack, shard, first, count).await? else {
+        anyhow::bail!("it does not have the shard");
+    };
+    let root = commit.roots.get(usize::from(shard.0)).context("the pack has no such shard")?;
+    let hashes: Vec<Digest> = leaves.data.chunks(LEAF_LEN).map(leaf_hash).collect();
+    anyhow::ensure!(hashes.len() == count as usize, "it sent {} leaves of {count}", hashes.len());
+    let proof: Vec<Digest> = leaves.proof.iter().filter_map(|it| Digest::try_from(it.as_ref()).ok()).collect();
+    Ok(verify_run(root, leaf_count, first, &hashes, &proof)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_left_follows_from_what_was_done() {
+        let start = Instant::now();
+        let at = |seconds: u64, left: u64| (start + Duration::from_secs(seconds), left);
+        assert_eq!(time_left(&VecDeque::from([at(0, 100)])), None, "one look tells nothing");
+        assert_eq!(time_left(&VecDeque::from([at(0, 100), at(10, 100)])), None, "nothing was done");
+        assert_eq!(time_left(&VecDeque::from([at(0, 100), at(5, 90), at(10, 80)])), Some(Duration::from_secs(40)));
+        assert_eq!(time_left(&VecDeque::from([at(0, 100), at(10, 0)])), None, "all is done");
+    }
+
+    #[test]
+    fn the_budget_spreads_what_is_read_over_time() {
+        let mut budget = Budget { bytes_per_s: 1000, free_at: Instant::now() };
+        let first = budget.take(500);
+        let second = budget.take(2000);
+        assert_eq!(second - first, Duration::from_millis(500));
+        assert_eq!(budget.take(1) - second, Duration::from_secs(2));
+        let mut free = Budget { bytes_per_s: 0, free_at: Instant::now() };
+        free.take(1 << 40);
+        assert!(free.take(1) <= Instant::now());
+    }
+}
