@@ -78,6 +78,8 @@ pub enum ChainError {
 pub enum Verdict {
     /// It may be decided, and what it covers is durable here.
     Valid,
+    /// All is right but its time, and what it covers is durable here.
+    Untimely(String),
     /// Something before it is missing here.
     Waits,
     /// It may not.
@@ -432,13 +434,13 @@ impl Chain {
         };
         let checked = {
             let state = self.state();
-            state.check_proposal(&header, &body).and_then(|_| state.check_clock(&header, now_ms))
+            state.check_proposal(&header, &body).map(|_| state.check_clock(&header, now_ms))
         };
         match checked {
-            Ok(()) => {
+            Ok(timely) => {
                 self.sync()?;
                 self.coming().body = Some((bithealth_proto::digest(&header), body));
-                Ok(Verdict::Valid)
+                Ok(timely.map_or_else(|error| Verdict::Untimely(error.to_string()), |()| Verdict::Valid))
             }
             Err(BlockError::Missing { .. } | BlockError::Gap { .. }) => Ok(Verdict::Waits),
             Err(error) => {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use bithealth_consensus::{Due, Effect, Engine, Guilt, Halt, Input, Pace};
+use bithealth_consensus::{Due, Effect, Engine, Fit, Guilt, Halt, Input, Pace};
 use bithealth_ledger::{Opened, ValidatorSet, double_vote, era_domain, signed_header};
 use bithealth_net::Topic;
 use bithealth_proto::{decode, encode, v1};
@@ -394,7 +394,10 @@ impl Driver {
             Effect::Send(message) => self.out.push(message),
             Effect::Build { height, round } => match self.node.chain.propose(&self.key, now_ms(), self.opening()) {
                 Ok(content) => inputs.push_back(Input::Built { height, round, content }),
-                Err(error) => warn!(%error, "nothing can be proposed"),
+                Err(error) => {
+                    warn!(%error, "nothing can be proposed");
+                    inputs.push_back(Input::Unbuilt { height, round });
+                }
             },
             Effect::Check { value, content } => {
                 self.checking.insert(value, content);
@@ -412,15 +415,23 @@ impl Driver {
     }
 
     fn check(&mut self, value: Digest, content: v1::Proposed) {
-        match self.node.chain.check_proposal(&content, now_ms()) {
-            Ok(Verdict::Valid) => self.input(Input::Checked { value, valid: true }),
-            Ok(Verdict::Waits) => drop(self.checking.insert(value, content)),
+        let fit = match self.node.chain.check_proposal(&content, now_ms()) {
+            Ok(Verdict::Valid) => Fit::Valid,
+            Ok(Verdict::Waits) => return drop(self.checking.insert(value, content)),
+            Ok(Verdict::Untimely(why)) => {
+                warn!(why, "a proposed block is not voted for, unless a quorum does");
+                Fit::Untimely
+            }
             Ok(Verdict::Invalid(why)) => {
                 warn!(why, "a proposed block is not voted for");
-                self.input(Input::Checked { value, valid: false });
+                Fit::Invalid
             }
-            Err(error) => warn!(%error, "a proposed block is not voted for"),
-        }
+            Err(error) => {
+                warn!(%error, "a proposed block cannot be looked at now");
+                return self.input(Input::Unchecked { value });
+            }
+        };
+        self.input(Input::Checked { value, fit });
     }
 
     fn decided(&mut self, certificate: v1::Certificate, content: &v1::Proposed) {

@@ -4,10 +4,12 @@
 //! messages, the frames of the write-ahead log, the check that nothing is signed twice, timers, and the contents that
 //! the digests voted on stand for.
 
+mod contents;
 mod perform;
 mod verify;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::mem;
 
 use bithealth_ledger::ValidatorSet;
 use bithealth_proto::v1;
@@ -20,20 +22,21 @@ use crate::context::{At, Ctx, Header, Voters, Who};
 use crate::frame::{self, FrameError};
 use crate::message::{self, Heard, MessageError};
 use crate::safety::{Safety, WouldSignTwice};
+use contents::Contents;
 
 /// A quorum is more than 0.666 of the votes: for up to 499 validators exactly ceil((n + f + 1) / 2).
 pub(crate) const QUORUM: ThresholdParam = ThresholdParam::new(333, 500);
 /// More than 0.333 of the votes: for up to 333 validators exactly f + 1.
 pub(crate) const HONEST: ThresholdParam = ThresholdParam::new(333, 1000);
 
-/// Contents kept for a height: one for each of the first rounds. A proposer offers one; who offers more is shut out.
-const CONTENTS_MAX: usize = 16;
+/// Rounds ahead of ours whose proposals are looked at: as many as the rounds themselves take in.
+const ROUNDS_AHEAD_MAX: i64 = 10;
 /// Messages kept for the next height, for each validator: a few rounds' votes.
 const LATER_MAX: usize = 8;
 /// Messages that could not be sent and are tried again.
 const UNSENT_MAX: usize = 64;
-/// When a message that could not be sent is tried again.
-const UNSENT_RETRY_MS: u64 = 500;
+/// When what failed is tried again: a message that could not be sent, a block that could not be made or looked at.
+const RETRY_MS: u64 = 500;
 
 /// What the shell tells the engine.
 #[derive(Debug)]
@@ -63,7 +66,19 @@ pub enum Input {
         /// The digest of the header.
         value: Digest,
         /// Whether it may be decided.
-        valid: bool,
+        fit: Fit,
+    },
+    /// [`Effect::Build`] failed.
+    Unbuilt {
+        /// The height it was for.
+        height: Height,
+        /// The round it was for.
+        round: u32,
+    },
+    /// [`Effect::Check`] failed: the disk, not the proposal, is to blame.
+    Unchecked {
+        /// The digest of the header.
+        value: Digest,
     },
     /// [`Effect::Append`] failed, and no effect after it was performed.
     AppendFailed,
@@ -71,6 +86,18 @@ pub enum Input {
     Unsent(v1::ConsensusMessage),
     /// Answers [`Effect::WakeAt`].
     Tick,
+}
+
+/// What the shell says of a proposal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fit {
+    /// It may be decided.
+    Valid,
+    /// All is right but its time, by the clock here. It may be decided once a quorum voted for it: whoever votes goes by a
+    /// clock of its own, and a value that some are locked on must not grow too old for the others.
+    Untimely,
+    /// It may not be decided.
+    Invalid,
 }
 
 /// What the engine asks of the shell, in this order. What is appended must be durable before anything after it is
@@ -155,9 +182,10 @@ pub type Refused = MessageError;
 /// Signs with the validator's key; `None` where that fails.
 pub type Signer = Box<dyn Fn(&[u8]) -> Option<[u8; 64]> + Send + Sync>;
 
-struct Content {
-    proposed: v1::Proposed,
-    valid: Option<bool>,
+/// What is asked of the shell once more.
+enum Again {
+    Build(Height, u32),
+    Check(Header),
 }
 
 /// One validator's part in deciding.
@@ -176,13 +204,14 @@ struct Shared {
     safety: Safety,
     height: u64,
     validators: ValidatorSet,
-    contents: BTreeMap<Header, Content>,
+    contents: Contents,
     timers: Vec<(Time, Timeout)>,
     /// Frames that are being taken in again: they are in the log.
     replayed: BTreeSet<Bytes>,
     accused: BTreeMap<Who, usize>,
     unsent: VecDeque<v1::ConsensusMessage>,
     unsent_at: Option<Time>,
+    again: Vec<(Time, Again)>,
     halted: Option<Halt>,
 }
 
@@ -204,12 +233,13 @@ impl Engine {
             safety: safety.map_or(Ok(Safety::default()), Safety::decode)?,
             height: 0,
             validators: ValidatorSet::default(),
-            contents: BTreeMap::new(),
+            contents: Contents::default(),
             timers: Vec::new(),
             replayed: BTreeSet::new(),
             accused: BTreeMap::new(),
             unsent: VecDeque::new(),
             unsent_at: None,
+            again: Vec::new(),
             halted: None,
         };
         Ok(Self { core: None, shared, later: VecDeque::new(), told_wake: None })
@@ -254,11 +284,14 @@ impl Engine {
                 self.hear(now, heard, out);
             }
             Input::Built { height, round, content } => self.built(now, height, round, content, out),
-            Input::Checked { value, valid } => self.checked(now, Header(value), valid, out),
+            Input::Checked { value, fit } => self.checked(now, Header(value), fit, out),
+            Input::Unbuilt { height, round } => self.shared.ask_again(now, Again::Build(height, round)),
+            Input::Unchecked { value } => self.shared.ask_again(now, Again::Check(Header(value))),
             Input::AppendFailed => self.shared.halt(Halt::Append, out),
             Input::Unsent(message) => self.shared.keep_unsent(now, message),
             Input::Tick => self.tick(now, out),
         }
+        self.take_what_a_quorum_found_timely(now, out);
         self.accuse(out);
         self.tell_wake(now, out);
         Ok(())
@@ -280,7 +313,9 @@ impl Engine {
                 return self.shared.halt(Halt::Rounds(format!("the write-ahead log is damaged: {error}")), out);
             }
         };
-        self.shared.contents.extend(contents);
+        for (value, round, proposed, fit) in contents {
+            self.shared.contents.keep(value, round, proposed, Some(fit), |_| true); // it was let in before
+        }
         self.shared.replayed = frames.into_iter().collect();
         let key = Who(self.shared.key);
         let core = self.core.get_or_insert_with(|| {
@@ -299,7 +334,7 @@ impl Engine {
             core.reset_entries_index();
         }
         self.shared.replayed.clear();
-        for heard in std::mem::take(&mut self.later) {
+        for heard in mem::take(&mut self.later) {
             if heard.height() == height.0 {
                 self.take(now, heard, out);
             }
@@ -347,28 +382,42 @@ impl Engine {
             return;
         }
         self.run(now, malachite::Input::Proposal(proposal), out);
-        let room = self.shared.contents.len() < CONTENTS_MAX;
-        let known = self.shared.contents.get(&offer.value).map(|content| content.valid);
-        match known {
-            Some(Some(true)) => self.tell_value(now, offer.value, offer.round, offer.polka_round, true, out),
-            None if !room => {}
-            Some(_) | None => {
-                let kept = Content { proposed: content.clone(), valid: None };
-                self.shared.contents.insert(offer.value, kept);
-                out.push_back(Effect::Check { value: offer.value.0, content });
-            }
+        let Some(core) = &self.core else { return };
+        if offer.round.as_i64() > core.round().as_i64() + ROUNDS_AHEAD_MAX {
+            return;
+        }
+        let known = self.shared.contents.get(&offer.value).and_then(|content| content.fit);
+        let fit = known.filter(|fit| *fit == Fit::Valid);
+        let (round, needed) = (message::number(offer.round), |value: &Header| has_polka(core, value));
+        if !self.shared.contents.keep(offer.value, round, content.clone(), fit, needed) {
+            return;
+        }
+        match fit {
+            Some(_) => self.tell_value(now, offer.value, offer.round, offer.polka_round, Validity::Valid, out),
+            None => out.push_back(Effect::Check { value: offer.value.0, content }),
         }
     }
 
-    fn checked(&mut self, now: Time, value: Header, valid: bool, out: &mut VecDeque<Effect>) {
+    fn checked(&mut self, now: Time, value: Header, fit: Fit, out: &mut VecDeque<Effect>) {
+        let Some(core) = &self.core else { return };
+        let (round, is_needed) = (core.round(), has_polka(core, &value));
         let Some(content) = self.shared.contents.get_mut(&value) else { return };
-        if content.valid == Some(true) {
+        if content.fit == Some(Fit::Valid) {
             return;
         }
-        content.valid = Some(valid);
+        let fit = if fit == Fit::Untimely && is_needed { Fit::Valid } else { fit };
+        content.fit = Some(fit);
+        self.tell_value(now, value, round, Round::Nil, Validity::from_bool(fit == Fit::Valid), out);
+    }
+
+    /// What was only untimely here may be decided once a quorum voted for it.
+    fn take_what_a_quorum_found_timely(&mut self, now: Time, out: &mut VecDeque<Effect>) {
         let Some(core) = &self.core else { return };
-        let round = core.round();
-        self.tell_value(now, value, round, Round::Nil, valid, out);
+        let timely: Vec<Header> =
+            self.shared.contents.of(Fit::Untimely).filter(|value| has_polka(core, value)).collect();
+        for value in timely {
+            self.checked(now, value, Fit::Valid, out);
+        }
     }
 
     fn tell_value(
@@ -377,22 +426,20 @@ impl Engine {
         value: Header,
         round: Round,
         valid_round: Round,
-        valid: bool,
+        validity: Validity,
         out: &mut VecDeque<Effect>,
     ) {
         let Some(core) = &self.core else { return };
-        let (height, validity) = (core.height(), Validity::from_bool(valid));
+        let height = core.height();
         let proposer = *core.get_proposer(height, round);
         let proposed = ProposedValue { height, round, valid_round, proposer, value, validity };
         self.run(now, malachite::Input::ProposedValue(proposed, ValueOrigin::Consensus), out);
     }
 
     fn built(&mut self, now: Time, height: Height, round: u32, content: v1::Proposed, out: &mut VecDeque<Effect>) {
-        if height.0 != self.shared.height || self.core.is_none() {
-            return;
-        }
+        let Some(core) = self.core.as_ref().filter(|_| height.0 == self.shared.height) else { return };
         let value = message::header_of(&content);
-        self.shared.contents.insert(value, Content { proposed: content, valid: Some(true) });
+        self.shared.contents.keep(value, round, content, Some(Fit::Valid), |other| has_polka(core, other));
         let local = LocallyProposedValue { height: At(height.0), round: Round::new(round), value };
         self.run(now, malachite::Input::Propose(local), out);
     }
@@ -401,6 +448,19 @@ impl Engine {
         if self.shared.unsent_at.is_some_and(|at| at <= now) {
             self.shared.unsent_at = None;
             out.extend(self.shared.unsent.drain(..).map(|message| Effect::Send(perform::repeated(now, message))));
+        }
+        for asked in self.shared.due_again(now) {
+            match asked {
+                Again::Build(height, round) if self.round() == round && !self.is_decided() => {
+                    out.push_back(Effect::Build { height, round });
+                }
+                Again::Build(..) => {} // another round has come
+                Again::Check(value) => {
+                    let content = self.shared.contents.get(&value).filter(|content| content.fit.is_none());
+                    let asked = content.map(|content| content.proposed.clone());
+                    out.extend(asked.map(|content| Effect::Check { value: value.0, content }));
+                }
+            }
         }
         while let Some(at) = self.shared.timers.iter().position(|(due, _)| *due <= now) {
             let (_, timeout) = self.shared.timers.remove(at);
@@ -442,7 +502,8 @@ impl Engine {
     /// What is overdue is asked for again: a shell that was busy with messages may have passed the time over.
     fn tell_wake(&mut self, now: Time, out: &mut VecDeque<Effect>) {
         let timers = self.shared.timers.iter().map(|(due, _)| *due);
-        let next = timers.chain(self.shared.unsent_at).min();
+        let again = self.shared.again.iter().map(|(due, _)| *due);
+        let next = timers.chain(again).chain(self.shared.unsent_at).min();
         if next != self.told_wake || next.is_some_and(|at| at <= now) {
             self.told_wake = next;
             out.extend(next.map(Effect::WakeAt));
@@ -450,14 +511,21 @@ impl Engine {
     }
 }
 
-type Read = (Vec<malachite::Input<Ctx>>, Vec<(Header, Content)>);
+/// Whether a quorum voted for it in some round of this height.
+fn has_polka(core: &State<Ctx>, value: &Header) -> bool {
+    core.driver.polka_certificates().iter().any(|polka| polka.value_id == *value)
+}
+
+type Read = (Vec<malachite::Input<Ctx>>, Vec<(Header, u32, v1::Proposed, Fit)>);
 
 fn read_frames(frames: &[Bytes]) -> Result<Read, FrameError> {
     let (mut inputs, mut contents) = (Vec::new(), Vec::new());
     for bytes in frames {
         let (input, content) = frame::read(bytes)?;
-        let valid = matches!(&input, malachite::Input::ProposedValue(value, _) if value.validity == Validity::Valid);
-        contents.extend(content.map(|(header, proposed)| (header, Content { proposed, valid: Some(valid) })));
+        if let (malachite::Input::ProposedValue(value, _), Some((header, proposed))) = (&input, content) {
+            let fit = if value.validity == Validity::Valid { Fit::Valid } else { Fit::Invalid };
+            contents.push((header, message::number(value.round), proposed, fit));
+        }
         inputs.push(input);
     }
     Ok((inputs, contents))

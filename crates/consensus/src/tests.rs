@@ -84,7 +84,9 @@ fn decide(count: u8) -> Vec<Vec<Effect>> {
                     let (height, round) = (*height, *round);
                     inputs.push_back((at, Input::Built { height, round, content: content(b"block") }));
                 }
-                Effect::Check { value, .. } => inputs.push_back((at, Input::Checked { value: *value, valid: true })),
+                Effect::Check { value, .. } => {
+                    inputs.push_back((at, Input::Checked { value: *value, fit: Fit::Valid }))
+                }
                 _ => {}
             }
             done[at].push(effect);
@@ -208,7 +210,7 @@ fn a_wake_that_was_passed_over_is_asked_for_again() {
         _ => None,
     });
     let due = due.expect("a round has a time limit");
-    let unrelated = || Input::Checked { value: digest_of_bytes(b"unknown"), valid: true };
+    let unrelated = || Input::Checked { value: digest_of_bytes(b"unknown"), fit: Fit::Valid };
     assert_eq!(step(&mut one, due.0 - 1, unrelated()), [], "not before it is due");
     assert_eq!(step(&mut one, due.0 + 5, unrelated()), [Effect::WakeAt(due)]);
     assert!(!sent(&step(&mut one, due.0 + 6, Input::Tick)).is_empty());
@@ -300,4 +302,148 @@ fn a_log_that_cannot_be_read_halts_the_engine() {
     let frame = bithealth_proto::encode(&v1::WalFrame { frame: Some(timeout) });
     assert_eq!(crate::frame::read(&frame).unwrap_err(), FrameError::Timeout { got: 4 });
     assert_eq!(crate::frame::read(&[]).unwrap_err(), FrameError::Unknown);
+}
+
+/// A proposal of whose turn it is.
+fn offer(round: u32, polka_round: Option<u32>, header: &[u8]) -> (u8, Input) {
+    let voters = set(4);
+    let turn = (1 + round as usize) % 4;
+    let who = voters.iter().nth(turn).expect("four validators").key;
+    let seed = (1..=4).find(|seed| id(*seed) == who).expect("one of ours");
+    let value = digest_of_bytes(header);
+    let message = bithealth_ledger::proposal_message(&NETWORK, Height(1), round, polka_round, &value);
+    let proposal = v1::ConsensusProposal {
+        height: 1,
+        round,
+        polka_round_plus_one: polka_round.map_or(0, |round| round + 1),
+        value: Bytes::copy_from_slice(&value.0),
+        validator: Bytes::copy_from_slice(who.as_bytes()),
+        signature: Bytes::copy_from_slice(&key(seed).sign(&message).to_bytes()),
+        content: Some(v1::Proposed { header: Bytes::copy_from_slice(header), body: Bytes::new() }),
+    };
+    (seed, Input::Message(v1::ConsensusMessage { message: Some(Message::Proposal(proposal)), repeat: 0 }))
+}
+
+fn vote(seed: u8, round: u32, kind: v1::VoteKind, value: Option<&[u8]>) -> Input {
+    let value = value.map(digest_of_bytes);
+    let message = bithealth_ledger::vote_message(&NETWORK, Height(1), round, kind, value.as_ref());
+    let vote = v1::ConsensusVote {
+        height: 1,
+        round,
+        kind: kind.into(),
+        value: value.map_or_else(Bytes::new, |value| Bytes::copy_from_slice(&value.0)),
+        validator: Bytes::copy_from_slice(id(seed).as_bytes()),
+        signature: Bytes::copy_from_slice(&key(seed).sign(&message).to_bytes()),
+    };
+    Input::Message(v1::ConsensusMessage { message: Some(Message::Vote(vote)), repeat: 0 })
+}
+
+fn voted(effects: &[Effect], kind: v1::VoteKind) -> Option<v1::ConsensusVote> {
+    sent(effects).into_iter().find_map(|message| match message.message {
+        Some(Message::Vote(vote)) if vote.kind() == kind => Some(vote),
+        _ => None,
+    })
+}
+
+/// A validator that is not the proposer of the first round, and the other three.
+fn bystander() -> (Engine, [u8; 3]) {
+    let seed = (1..=4).find(|seed| *seed != offer(0, None, b"").0).unwrap();
+    let others: Vec<u8> = (1..=4).filter(|other| *other != seed).collect();
+    (engine(seed, None), others.try_into().unwrap())
+}
+
+#[test]
+fn what_is_untimely_here_gets_no_vote_until_a_quorum_found_it_timely() {
+    let (mut one, others) = bystander();
+    step(&mut one, 0, start(4, 1, vec![]));
+    step(&mut one, 0, offer(0, None, b"old").1);
+    let effects = step(&mut one, 0, Input::Checked { value: digest_of_bytes(b"old"), fit: Fit::Untimely });
+    assert_eq!(voted(&effects, v1::VoteKind::Prevote).map(|vote| vote.value), Some(Bytes::new()), "a vote for nothing");
+    let mut effects = Vec::new();
+    for other in others {
+        assert_eq!(voted(&effects, v1::VoteKind::Precommit), None);
+        effects = step(&mut one, 0, vote(other, 0, v1::VoteKind::Prevote, Some(b"old")));
+    }
+    let precommit = voted(&effects, v1::VoteKind::Precommit).expect("a quorum voted for it");
+    assert_eq!(precommit.value, digest_of_bytes(b"old").0[..]);
+}
+
+#[test]
+fn a_value_some_are_locked_on_is_voted_for_however_old_it_has_grown() {
+    let (mut one, others) = bystander();
+    step(&mut one, 0, start(4, 1, vec![]));
+    for other in others {
+        step(&mut one, 0, vote(other, 0, v1::VoteKind::Prevote, Some(b"old")));
+    }
+    for other in others {
+        step(&mut one, 0, vote(other, 0, v1::VoteKind::Precommit, None));
+    }
+    let mut now = 0;
+    while one.round() == 0 {
+        now += 500;
+        step(&mut one, now, Input::Tick);
+    }
+    step(&mut one, now, offer(1, Some(0), b"old").1);
+    let effects = step(&mut one, now, Input::Checked { value: digest_of_bytes(b"old"), fit: Fit::Untimely });
+    let prevote = voted(&effects, v1::VoteKind::Prevote).expect("a vote");
+    assert_eq!(prevote.value, digest_of_bytes(b"old").0[..]);
+}
+
+#[test]
+fn after_many_rounds_that_came_to_nothing_the_next_proposal_is_looked_at_still() {
+    let (mut one, others) = bystander();
+    step(&mut one, 0, start(4, 1, vec![]));
+    let (mut now, mut looked_at) = (0, 0);
+    for round in 0..50 {
+        let header = format!("header {round}");
+        let (proposer, offer) = offer(round, None, header.as_bytes());
+        if others.contains(&proposer) {
+            let effects = step(&mut one, now, offer);
+            assert!(effects.iter().any(|effect| matches!(effect, Effect::Check { .. })), "round {round}: {effects:?}");
+            step(&mut one, now, Input::Checked { value: digest_of_bytes(header.as_bytes()), fit: Fit::Invalid });
+            looked_at += 1;
+        }
+        for kind in [v1::VoteKind::Prevote, v1::VoteKind::Precommit] {
+            for other in others {
+                step(&mut one, now, vote(other, round, kind, None));
+            }
+        }
+        while one.round() == round {
+            now += 500;
+            step(&mut one, now, Input::Tick);
+        }
+    }
+    assert!(looked_at > 32, "{looked_at} proposals");
+}
+
+#[test]
+fn of_a_proposer_that_offers_many_blocks_in_a_round_two_are_looked_at() {
+    let (mut one, _) = bystander();
+    step(&mut one, 0, start(4, 1, vec![]));
+    let looked_at = |one: &mut Engine, header: &[u8]| {
+        step(one, 0, offer(0, None, header).1).iter().any(|effect| matches!(effect, Effect::Check { .. }))
+    };
+    assert_eq!([b"1", b"2", b"3"].map(|header| looked_at(&mut one, header)), [true, true, false]);
+    let far = step(&mut one, 0, offer(12, None, b"far ahead").1);
+    assert!(!far.iter().any(|effect| matches!(effect, Effect::Check { .. })), "no round that is 11 ahead: {far:?}");
+}
+
+#[test]
+fn a_block_that_could_not_be_made_or_looked_at_is_asked_for_again() {
+    let proposer = offer(0, None, b"").0;
+    let mut one = engine(proposer, None);
+    let build = Effect::Build { height: Height(1), round: 0 };
+    assert!(step(&mut one, 0, start(4, 1, vec![])).contains(&build));
+    let wake = step(&mut one, 0, Input::Unbuilt { height: Height(1), round: 0 });
+    assert_eq!(wake, [Effect::WakeAt(Time(500))]);
+    assert!(step(&mut one, 500, Input::Tick).contains(&build));
+
+    let (mut one, _) = bystander();
+    step(&mut one, 0, start(4, 1, vec![]));
+    let asked = step(&mut one, 0, offer(0, None, b"block").1).into_iter().find(|it| matches!(it, Effect::Check { .. }));
+    let value = digest_of_bytes(b"block");
+    step(&mut one, 0, Input::Unchecked { value });
+    assert!(step(&mut one, 500, Input::Tick).contains(&asked.expect("it is looked at")));
+    step(&mut one, 500, Input::Checked { value, fit: Fit::Valid });
+    assert!(!step(&mut one, 900, Input::Tick).iter().any(|it| matches!(it, Effect::Check { .. })), "once");
 }

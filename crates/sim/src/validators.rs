@@ -121,6 +121,11 @@ impl World {
         &mut self.random
     }
 
+    /// A node's clock is another from now on.
+    pub fn set_clock(&mut self, node: usize, clock: Clock) {
+        self.nodes[node].set_clock(clock);
+    }
+
     /// A node's power fails: of what it did not sync, a part is lost.
     pub fn crash(&mut self, node: usize) {
         let lost = self.random.below(4) as usize;

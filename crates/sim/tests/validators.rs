@@ -226,6 +226,21 @@ fn wrong_clocks_of_some_stop_nobody() {
 }
 
 #[test]
+fn while_too_many_clocks_lie_apart_nothing_is_final_and_once_they_are_set_right_all_is() {
+    const DAY: i64 = 86_400_000;
+    let mut config = WorldConfig::new(9, 0);
+    config.clocks = (1..6).map(|days| Clock::Off(days * DAY)).collect();
+    let mut world = World::new(5, config);
+    world.run(240_000);
+    let before = world.heights();
+    assert!(*before.iter().max().unwrap() <= 1, "six that agree are due: {before:?}");
+    (0..5).for_each(|node| world.set_clock(node, Clock::Off(0)));
+    world.stop_writing();
+    world.run(60_000);
+    assert_eq!((world.open(), world.forks()), (vec![0; 9], vec![]));
+}
+
+#[test]
 fn one_doubled_key_more_than_may_lie_can_fork_and_leaves_evidence_against_exactly_those() {
     // Of nine keys three are on two machines, and the six honest ones are divided: each side has six votes, six are due.
     let (count, twins) = (9, faulty(9) + 1);

@@ -1,6 +1,7 @@
 //! What the rounds ask for, one call for each.
 
 use std::collections::VecDeque;
+use std::mem;
 
 use bithealth_ledger::{ValidatorSet, certificate, proposal_message, vote_message};
 use bithealth_proto::v1;
@@ -8,7 +9,7 @@ use bithealth_types::{Height, Time};
 use malachite::{Resumable, Resume};
 use malachite_types::{CommitCertificate, NilOrVal, SignedMessage, Timeout, VoteType};
 
-use super::{Effect, Halt, Shared, UNSENT_MAX, UNSENT_RETRY_MS};
+use super::{Again, Effect, Halt, RETRY_MS, Shared, UNSENT_MAX};
 use crate::context::{Ballot, Ctx, Offer, TIMEOUTS};
 use crate::frame;
 use crate::message;
@@ -29,7 +30,19 @@ impl Shared {
         self.accused.clear();
         self.unsent.clear();
         self.unsent_at = None;
+        self.again.clear();
         self.halted = None;
+    }
+
+    pub(super) fn ask_again(&mut self, now: Time, what: Again) {
+        self.again.push((Time(now.0 + RETRY_MS), what));
+    }
+
+    pub(super) fn due_again(&mut self, now: Time) -> Vec<Again> {
+        let (due, later) = mem::take(&mut self.again).into_iter().partition(|(at, _)| *at <= now);
+        self.again = later;
+        let due: Vec<(Time, Again)> = due;
+        due.into_iter().map(|(_, what)| what).collect()
     }
 
     pub(super) fn halt(&mut self, halt: Halt, out: &mut VecDeque<Effect>) {
@@ -45,7 +58,7 @@ impl Shared {
         if self.unsent.len() > UNSENT_MAX {
             self.unsent.pop_front();
         }
-        self.unsent_at.get_or_insert(Time(now.0 + UNSENT_RETRY_MS));
+        self.unsent_at.get_or_insert(Time(now.0 + RETRY_MS));
     }
 
     /// Performs one effect of the rounds; the error stops them.
@@ -126,9 +139,12 @@ impl Shared {
         let votes: Vec<_> = decided.commit_signatures.iter().map(|vote| (vote.address.0, vote.signature)).collect();
         let round = message::number(decided.round);
         let certificate = certificate(&decided.value_id.0, round, &self.validators, &votes);
-        let content = self.contents.get(&decided.value_id).expect("what is decided was proposed with its content");
-        out.push_back(Effect::Decided { certificate, content: content.proposed.clone() });
         self.timers.clear();
+        match self.contents.get(&decided.value_id) {
+            Some(content) => out.push_back(Effect::Decided { certificate, content: content.proposed.clone() }),
+            // Let go to make room for later ones: the others have it, and it comes as a block of the height before theirs.
+            None => out.push_back(Effect::Ahead { height: Height(self.height + 1) }),
+        }
     }
 
     fn sign_vote(&mut self, vote: &Ballot, out: &mut VecDeque<Effect>) -> Result<[u8; 64], Halt> {

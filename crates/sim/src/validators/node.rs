@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use bithealth_consensus::{Due, Effect, Engine, Guilt, Input, Pace};
+use bithealth_consensus::{Due, Effect, Engine, Fit, Guilt, Input, Pace};
 use bithealth_ledger::{BlockError, EntryError, Opened, State, era_domain, merge};
 use bithealth_proto::{decode, digest, encode, v1, v1::entry::Operation};
 use bithealth_types::{Digest, Height, Time};
@@ -85,6 +85,10 @@ impl Node {
         let mut node = Self { organisation, clock, life: 0, disk: Disk::default(), running: None };
         node.running = Some(node.boot(founding, Time(0)));
         node
+    }
+
+    pub(crate) fn set_clock(&mut self, clock: Clock) {
+        self.clock = clock;
     }
 
     pub(crate) fn is_up(&self) -> bool {
@@ -398,12 +402,13 @@ impl Node {
         let header: v1::Header = decode(&content.header).expect("honest nodes propose headers");
         let body: v1::Body = decode(&content.body).expect("honest nodes propose bodies");
         let value = digest(&header);
-        let checked = running.state.check_proposal(&header, &body).map(drop);
-        match checked.and_then(|()| running.state.check_clock(&header, wall)) {
-            Ok(()) => inputs.push_back(Input::Checked { value, valid: true }),
-            Err(BlockError::Missing { .. }) => drop(running.checking.insert(value, content)),
-            Err(_) => inputs.push_back(Input::Checked { value, valid: false }),
-        }
+        let fit = match running.state.check_proposal(&header, &body) {
+            Ok(_) if running.state.check_clock(&header, wall).is_err() => Fit::Untimely,
+            Ok(_) => Fit::Valid,
+            Err(BlockError::Missing { .. }) => return drop(running.checking.insert(value, content)),
+            Err(_) => Fit::Invalid,
+        };
+        inputs.push_back(Input::Checked { value, fit });
     }
 
     fn decided(&mut self, now: Time, certificate: v1::Certificate, content: &v1::Proposed, out: &mut Out) {
