@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use bithealth_ledger::EntryError;
+use bithealth_ledger::{BLOCK_ENTRIES_MAX, EntryError};
 use bithealth_net::Stream;
 use bithealth_proto::v1::{self, entry::Operation, sync_answer::Answer, sync_request::Request};
 use bithealth_types::{Height, NodeId};
@@ -105,7 +105,8 @@ async fn fetch(stream: &mut Stream, author: NodeId, from: u64, to: u64) -> anyho
         let batch = batch(stream, author, next, max).await?;
         let got = batch.len();
         entries.extend(batch);
-        anyhow::ensure!(entries.len() <= OPEN_MAX, "more than {OPEN_MAX} entries behind what is final");
+        let max = BLOCK_ENTRIES_MAX;
+        anyhow::ensure!(entries.len() as u64 <= max, "more than {max} entries behind what is final");
         if got == 0 || from + entries.len() as u64 >= to {
             return Ok(entries);
         }
@@ -119,6 +120,3 @@ async fn batch(stream: &mut Stream, author: NodeId, from: u64, max: u32) -> anyh
         _ => anyhow::bail!("the peer answered something that was not asked"),
     }
 }
-
-/// Entries of one log that are taken over at once: at most 61 MiB where each is as long as it may be.
-const OPEN_MAX: usize = 1 << 10;

@@ -15,6 +15,13 @@ use crate::validators::ValidatorSet;
 /// How far a header's time may lie from the clock of a validator that votes for it.
 pub const TIME_UNCERTAINTY_MS: u32 = 30_000;
 
+/// Logs that a block covers: 160 KiB of its body. Where more grew, the next blocks cover them.
+pub const BLOCK_LOGS_MAX: usize = 2048;
+
+/// Entries of one log that a block covers more than the one before: who was shown another log than a block covers takes them
+/// over at once, so they bound what that holds in memory.
+pub const BLOCK_ENTRIES_MAX: u64 = 4096;
+
 /// SHA-256 of bytes that are a canonical message.
 pub fn digest_of_bytes(bytes: &[u8]) -> Digest {
     Digest(Sha256::digest(bytes).into())
@@ -218,6 +225,24 @@ pub enum BlockError {
     /// The certificate does not make it final.
     #[error("the certificate is none: {0}")]
     Certificate(#[from] CertificateError),
+    /// It covers more logs than a block may.
+    #[error("it covers {got} logs, {max} at most are due")]
+    Logs {
+        /// How many.
+        got: usize,
+        /// How many it may.
+        max: usize,
+    },
+    /// It covers more of a log than a block may.
+    #[error("it covers {got} more entries of node {}, {max} at most are due", author.short())]
+    Entries {
+        /// Whose log.
+        author: NodeId,
+        /// Entries that no block before covers.
+        got: u64,
+        /// How many it may.
+        max: u64,
+    },
 }
 
 impl State {
@@ -458,6 +483,9 @@ impl State {
     }
 
     fn check_frontier(&self, frontier: &[v1::Frontier]) -> Result<BTreeMap<NodeId, u64>, BlockError> {
+        if frontier.len() > BLOCK_LOGS_MAX {
+            return Err(BlockError::Logs { got: frontier.len(), max: BLOCK_LOGS_MAX });
+        }
         let mut lens = BTreeMap::new();
         let mut before = None;
         for (index, item) in frontier.iter().enumerate() {
@@ -477,6 +505,9 @@ impl State {
         let log = self.entries(&author).ok_or(BlockError::Missing { author, have: 0, need })?;
         if need <= log.final_len() {
             return Err(BlockError::NotGrown { author, have: log.final_len(), got: need });
+        }
+        if need - log.final_len() > BLOCK_ENTRIES_MAX {
+            return Err(BlockError::Entries { author, got: need - log.final_len(), max: BLOCK_ENTRIES_MAX });
         }
         if let Some(len) = log.closed.filter(|len| *len < need) {
             return Err(BlockError::Closed { author, len, got: need });

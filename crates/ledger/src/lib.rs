@@ -32,7 +32,7 @@ mod registry;
 mod state;
 mod validators;
 
-pub use block::{BlockError, CheckedBlock, TIME_UNCERTAINTY_MS, digest_of_bytes};
+pub use block::{BLOCK_ENTRIES_MAX, BLOCK_LOGS_MAX, BlockError, CheckedBlock, TIME_UNCERTAINTY_MS, digest_of_bytes};
 pub use certificate::{
     CertificateError, certificate, era_domain, guilty, proposal_message, signed_by_validator, signers,
     verify_certificate, vote_message,

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
-use crate::block::CheckedBlock;
+use crate::block::{BLOCK_ENTRIES_MAX, BLOCK_LOGS_MAX, CheckedBlock};
 use crate::entry::{Applied, Checked, EntryError, entry_digest, message};
 use crate::evidence::Accused;
 use crate::log::{At, Entries, Log, entry_leaf, frontier, frontier_value};
@@ -308,14 +308,23 @@ impl State {
         self.view.accused.contains_key(accused)
     }
 
-    /// The logs that grew since the tip, ordered by author, as a block would cover them.
+    /// The logs that grew since the tip, ordered by author, as a block would cover them: of a log that grew by more than
+    /// [`BLOCK_ENTRIES_MAX`] that many entries, and of more than [`BLOCK_LOGS_MAX`] logs that many.
     pub fn open_frontier(&self) -> Vec<v1::Frontier> {
         let grown = |(author, log): (&NodeId, &Entries)| {
-            let len = log.coverable();
+            let len = log.coverable().min(log.final_len() + BLOCK_ENTRIES_MAX);
             let root = log.root_at(len).filter(|_| len > log.final_len())?;
             Some(frontier(author, len, &root))
         };
-        self.logs.iter().filter_map(grown).collect()
+        let mut covered: Vec<_> = self.logs_in_turn().filter_map(grown).take(BLOCK_LOGS_MAX).collect();
+        covered.sort_unstable_by(|one, other| one.author.cmp(&other.author));
+        covered
+    }
+
+    /// All logs, beginning with another one at each height: nobody waits for ever behind those who write much.
+    pub(crate) fn logs_in_turn(&self) -> impl Iterator<Item = (&NodeId, &Entries)> {
+        let from = NodeId(self.tip_digest().0);
+        self.logs.range(from..).chain(self.logs.range(..from))
     }
 
     /// Whether anything waits for a block.

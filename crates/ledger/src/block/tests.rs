@@ -246,3 +246,64 @@ fn no_bit_of_a_block_can_change() {
         }
     }
 }
+
+fn note(number: u64) -> v1::entry::Operation {
+    let mut commitment = [0; 32];
+    commitment[..8].copy_from_slice(&number.to_be_bytes());
+    v1::entry::Operation::Notarise(v1::Notarise { commitment: bytes(commitment) })
+}
+
+#[test]
+fn of_a_log_that_grew_much_a_block_covers_a_part_and_the_next_ones_the_rest() {
+    let (mut state, mut authors) = network(1);
+    let author = &mut authors[0];
+    let before = state.log(&node(1)).unwrap().final_len;
+    for number in 0..BLOCK_ENTRIES_MAX + 1 {
+        author.take(&mut state, note(number));
+    }
+    let block = next_block(&state, NOW).unwrap();
+    let root = state.entries(&node(1)).unwrap().root_at(before + BLOCK_ENTRIES_MAX + 1).unwrap();
+    let more = covering(&state, &block, |frontier| {
+        frontier[0] = crate::log::frontier(&node(1), before + BLOCK_ENTRIES_MAX + 1, &root);
+    });
+    let (got, max) = (BLOCK_ENTRIES_MAX + 1, BLOCK_ENTRIES_MAX);
+    assert_eq!(refused(&state, &more), BlockError::Entries { author: node(1), got, max });
+    finalise(&mut state);
+    assert_eq!(state.log(&node(1)).unwrap().final_len, before + BLOCK_ENTRIES_MAX);
+    assert!(state.is_open());
+    finalise(&mut state);
+    assert_eq!(state.log(&node(1)).unwrap().final_len, before + BLOCK_ENTRIES_MAX + 1);
+}
+
+#[test]
+fn a_block_that_covers_more_logs_than_it_may_is_refused_before_any_is_looked_at() {
+    let (state, block) = open();
+    let covers = |count: u16| {
+        covering(&state, &block, |frontier| {
+            let author = |at: u16| {
+                let mut id = [0; 32];
+                id[..2].copy_from_slice(&at.to_be_bytes());
+                NodeId(id)
+            };
+            *frontier = (0..count).map(|at| crate::log::frontier(&author(at), 1, &Digest([0; 32]))).collect();
+        })
+    };
+    let (full, over) = (covers(BLOCK_LOGS_MAX as u16), covers(BLOCK_LOGS_MAX as u16 + 1));
+    assert!(matches!(refused(&state, &full), BlockError::Missing { .. }));
+    assert_eq!(refused(&state, &over), BlockError::Logs { got: BLOCK_LOGS_MAX + 1, max: BLOCK_LOGS_MAX });
+    assert!(encode(over.body.as_ref().unwrap()).len() < <v1::Body as bithealth_proto::Limited>::LEN_MAX / 2);
+}
+
+#[test]
+fn who_comes_first_changes_from_block_to_block() {
+    let (mut state, mut authors) = network(3);
+    let mut firsts = std::collections::BTreeSet::new();
+    for number in 0..32 {
+        authors.iter_mut().for_each(|author| drop(author.take(&mut state, note(number))));
+        let covered = state.open_frontier();
+        assert!(covered.is_sorted_by_key(|it| it.author.clone()) && covered.len() == 3);
+        firsts.insert(*state.logs_in_turn().next().unwrap().0);
+        finalise(&mut state);
+    }
+    assert_eq!(firsts.len(), 3, "each log comes first at some height");
+}
