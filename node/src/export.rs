@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 
+use crate::fetch;
 use crate::node::Node;
 use crate::open::Reading;
 use crate::replicate::blocking;
@@ -95,7 +96,7 @@ async fn open_groups(node: Arc<Node>, mut groups: mpsc::Receiver<Vec<Found>>, bu
             group = groups.recv(), if jobs.len() < JOBS_MAX => match group {
                 Some(group) => {
                     let node = node.clone();
-                    jobs.push_back(tokio::task::spawn_blocking(move || open_group(&node, group)));
+                    jobs.push_back(tokio::spawn(async move { open_group(&node, group).await }));
                 }
                 None if jobs.is_empty() => return,
                 None => if !send_next(&node, &mut jobs, &buffers).await { return },
@@ -120,27 +121,43 @@ async fn send_next(
     }
 }
 
-/// What a job made: frames of the records it could open from our own disk, and the records that need more.
+/// What a job made: frames of the records it could open from one run, and the records that need more.
 struct Job {
     frames: Bytes,
     others: Vec<Found>,
 }
 
-/// Opens the small records of a group with one read. Blocks.
-fn open_group(node: &Arc<Node>, group: Vec<Found>) -> Job {
-    let (Some(first), Some(last)) = (group.first(), group.last()) else {
-        return Job { frames: Bytes::new(), others: Vec::new() };
-    };
+/// Opens the small records of a group with one read, or one fetch.
+async fn open_group(node: &Arc<Node>, group: Vec<Found>) -> Job {
+    match sealed_run(node, &group).await {
+        Some((start, bytes)) => blocking(move || open_run(group, start, &bytes)).await,
+        None => Job { frames: Bytes::new(), others: group },
+    }
+}
+
+/// The sealed bytes of a group, and where in the pack they start. None where they cannot be had as one run: then each record
+/// is tried by itself, and says what is wrong.
+async fn sealed_run(node: &Arc<Node>, group: &[Found]) -> Option<(u64, Bytes)> {
+    let (first, last) = (group.first()?, group.last()?);
     let range = first.row.offset..last.row.offset + last.row.len;
     let in_order = group.windows(2).all(|pair| pair[0].row.offset < pair[1].row.offset);
-    let at_hand = (first.source == Source::Own && in_order && range.end - range.start <= 4 * JOB_LEN)
-        .then(|| node.vault.read_pack(&first.salt, range.clone()).ok())
-        .flatten();
-    let Some(bytes) = at_hand else { return Job { frames: Bytes::new(), others: group } };
+    if first.source == Source::Open || !in_order || range.end - range.start > 4 * JOB_LEN {
+        return None;
+    }
+    let (worker, salt, wanted) = (node.clone(), first.salt, range.clone());
+    if let Ok(bytes) = blocking(move || worker.vault.read_pack(&salt, wanted)).await {
+        return Some((range.start, bytes));
+    }
+    let pack = node.chain.state().pack_with_salt(&salt)?;
+    Some((range.start, fetch::range(node, &pack, range).await.ok()?))
+}
+
+/// Opens small records that lie behind one another. Blocks.
+fn open_run(group: Vec<Found>, start: u64, bytes: &[u8]) -> Job {
     let mut frames = BytesMut::with_capacity(4 * bytes.len());
     let mut others = Vec::new();
     for found in group {
-        let at = (found.row.offset - range.start) as usize;
+        let at = (found.row.offset - start) as usize;
         match open_small(&found, &bytes[at..at + found.row.len as usize]) {
             Some(plaintext) => {
                 begin(&mut frames, &found.row);

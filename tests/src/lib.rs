@@ -4,6 +4,7 @@
 mod clinic;
 mod cluster;
 mod dice;
+mod distance;
 mod files;
 mod guest;
 mod network;
@@ -13,6 +14,7 @@ mod wait;
 pub use clinic::{Answer, Clinic};
 pub use cluster::Cluster;
 pub use dice::Dice;
+pub use distance::Distance;
 pub use files::{bytes_of, files_of, real_data, same_files, text, write};
 pub use guest::Guest;
 pub use program::program;

@@ -8,6 +8,7 @@ mod ledger;
 mod peers;
 mod primitives;
 mod process;
+mod reads;
 mod report;
 mod restic;
 mod sample;
@@ -37,6 +38,8 @@ enum Command {
     Ledger(LedgerArgs),
     /// Bring one file from one process to another with BitHealth, BitTorrent and iroh, taking turns
     Peers(PeersArgs),
+    /// Read one small record over a long line, and count round trips
+    Reads(ReadsArgs),
     /// Measure the primitives alone, on one core, and what sealing costs above them
     Primitives,
     /// One end of the TLS floor
@@ -96,6 +99,23 @@ struct ResticArgs {
     enforce: bool,
 }
 
+/// How long the line is, and how large the record.
+#[derive(Debug, Args)]
+struct ReadsArgs {
+    /// How often; medians are printed
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=99))]
+    rounds: u32,
+    /// Milliseconds there and back
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(2..=10_000))]
+    round_trip_ms: u64,
+    /// Bytes of the record
+    #[arg(long, default_value_t = 150_000, value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
+    record_len: u64,
+    /// Fail if it takes more than it may
+    #[arg(long)]
+    enforce: bool,
+}
+
 /// Which tools, and how much.
 #[derive(Debug, Args)]
 struct PeersArgs {
@@ -134,6 +154,10 @@ fn main() -> ExitCode {
             !args.enforce || report.holds()
         }),
         Command::Peers(args) => peers::compare(args).map(|report| {
+            report.print(cli.json);
+            !args.enforce || report.holds()
+        }),
+        Command::Reads(args) => reads::measure(args).map(|report| {
             report.print(cli.json);
             !args.enforce || report.holds()
         }),
