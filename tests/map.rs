@@ -105,6 +105,16 @@ fn cores_know_no_runtime_network_disk_or_logger() {
 }
 
 #[test]
+fn one_swarm_and_one_transport_of_each_kind_are_in_the_tree() {
+    let metadata = MetadataCommand::new().exec().expect("cargo metadata runs in the workspace");
+    let mut versions: BTreeMap<&str, usize> = BTreeMap::new();
+    metadata.packages.iter().for_each(|package| *versions.entry(package.name.as_str()).or_default() += 1);
+    for one in ["libp2p", "libp2p-core", "libp2p-swarm", "libp2p-tcp", "libp2p-quic", "libp2p-gossipsub"] {
+        assert_eq!(versions.get(one), Some(&1), "{one}: the engine of consensus brings libp2p-identity, and no more");
+    }
+}
+
+#[test]
 fn every_dependency_says_what_it_is_for() {
     let metadata = MetadataCommand::new().no_deps().exec().expect("cargo metadata runs in the workspace");
     for package in metadata.packages {

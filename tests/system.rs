@@ -7,7 +7,9 @@ mod system {
     mod canary;
     mod crash;
     mod disk_full;
+    mod fairness;
     mod finality;
+    mod forger;
     mod gossip;
     mod history;
     mod liar;

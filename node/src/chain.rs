@@ -105,6 +105,8 @@ pub enum Received {
     OtherHistory,
     /// False: its sender is to blame.
     False(String),
+    /// False, and no honest node can have taken it for true: its sender lies.
+    Forged(String),
 }
 
 impl Chain {
@@ -206,6 +208,7 @@ impl Chain {
             Err(EntryError::Forked { author, sequence, .. } | EntryError::Final { author, sequence }) => {
                 return Ok(self.compare(signed, &author, Sequence(sequence)));
             }
+            Err(error) if error.is_forged() => return Ok(Received::Forged(error.to_string())),
             Err(error) => return Ok(Received::False(error.to_string())),
         };
         let position = self.history.put_entry(&checked.author(), checked.sequence(), signed)?;
@@ -305,6 +308,7 @@ impl Chain {
             Err(BlockError::Missing { .. } | BlockError::Gap { .. }) => return Ok(Received::Behind),
             Err(BlockError::OtherLog { author, .. }) => return Ok(self.suspect(author)),
             Err(BlockError::Previous { .. }) => return Ok(Received::OtherHistory),
+            Err(error) if error.is_forged() => return Ok(Received::Forged(error.to_string())),
             Err(error) => return Ok(Received::False(error.to_string())),
         };
         self.sync()?; // the entries it covers come before it
@@ -339,6 +343,7 @@ impl Chain {
                 }
                 Err(BlockError::Gap { .. }) => return Ok(Received::Behind),
                 Err(BlockError::Previous { .. }) => return Ok(Received::OtherHistory),
+                Err(error) if error.is_forged() => return Ok(Received::Forged(error.to_string())),
                 Err(error) => return Ok(Received::False(error.to_string())),
             }
         };

@@ -10,6 +10,7 @@ mod cosigned;
 mod exit;
 mod failure;
 mod get;
+mod history;
 mod info;
 mod ledger;
 mod list;
@@ -101,7 +102,7 @@ async fn ask(command: Command, data_dir: &Path, client: &Client, show: Show) -> 
         Command::Admin(command) => admin::run(client, command, show).await,
         Command::Ledger(command) => ledger::run(client, command, show).await,
         Command::OpenForeign => info::open_foreign(client, show).await,
-        Command::Stop => info::stop(client, show).await,
+        Command::Stop => info::stop(data_dir, client, show).await,
         Command::Node(_) | Command::Restore(_) | Command::Demo(_) => unreachable!("dispatched before"),
     }
 }

@@ -34,6 +34,8 @@ pub struct Config {
     pub repair_look_ms: u64,
     /// Bytes read from others to rebuild lost shards, each second; 0: no bound.
     pub repair_bytes_per_s: u64,
+    /// Of the bytes this node offers to others, how many of a hundred one organisation may take, 1 to 100.
+    pub quota_percent: u64,
     /// Bytes kept free on the disk: below it new writes are refused.
     pub disk_reserve_bytes: u64,
     /// No block comes sooner than this after the one before. The network decides that: here it can only be repeated.
@@ -69,6 +71,7 @@ impl Default for Config {
             repair_after_ms: 15 * 60_000,
             repair_look_ms: 10_000,
             repair_bytes_per_s: 16 << 20,
+            quota_percent: 50,
             disk_reserve_bytes: 64 << 20,
             block_interval_ms: None,
             heartbeat_ms: None,
@@ -97,6 +100,18 @@ pub enum ConfigError {
         /// What the parser says, with line and column.
         error: toml::de::Error,
     },
+    /// A number out of its range.
+    #[error("config.toml has {key} = {got}; {min} to {max} is due")]
+    Range {
+        /// The line.
+        key: &'static str,
+        /// What it says.
+        got: u64,
+        /// The least.
+        min: u64,
+        /// The most.
+        max: u64,
+    },
     /// It says otherwise than the network was founded with.
     #[error("config.toml has {key} = {ours}, this network has {theirs} since it was founded; take that line out")]
     Disagrees {
@@ -113,10 +128,15 @@ impl Config {
     /// Reads `path`.
     ///
     /// # Errors
-    /// [`ConfigError`] if it cannot be read, does not parse, or has an unknown key.
+    /// [`ConfigError`] if it cannot be read, does not parse, or has an unknown key or a number out of its range.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Io { path: path.to_owned(), source })?;
-        toml::from_str(&text).map_err(|error| ConfigError::Malformed { path: path.to_owned(), error })
+        let config: Self =
+            toml::from_str(&text).map_err(|error| ConfigError::Malformed { path: path.to_owned(), error })?;
+        match config.quota_percent {
+            1..=100 => Ok(config),
+            got => Err(ConfigError::Range { key: "quota_percent", got, min: 1, max: 100 }),
+        }
     }
 
     /// Writes `path`.
@@ -139,6 +159,11 @@ impl Config {
         };
         same("block_interval_ms", self.block_interval_ms, theirs.block_interval_ms)?;
         same("heartbeat_ms", self.heartbeat_ms, theirs.heartbeat_ms)
+    }
+
+    /// Bytes that one organisation may take of `capacity`.
+    pub fn quota(&self, capacity: u64) -> u64 {
+        u64::try_from(u128::from(capacity) * u128::from(self.quota_percent) / 100).unwrap_or(capacity)
     }
 
     /// The policy of packs written from now on, where the members decided on these defaults.
@@ -173,6 +198,21 @@ mod tests {
         std::fs::write(&path, "gather_msec = 5\n").unwrap();
         let error = Config::load(&path).unwrap_err().to_string();
         assert!(error.contains("gather_msec"), "{error}");
+    }
+
+    #[test]
+    fn a_quota_is_a_part_of_what_is_offered() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        let loaded = |percent: u64| {
+            std::fs::write(&path, format!("quota_percent = {percent}\n")).unwrap();
+            Config::load(&path).map(|config| config.quota(u64::MAX / 2))
+        };
+        assert_eq!((loaded(1).unwrap(), loaded(100).unwrap()), (u64::MAX / 200, u64::MAX / 2));
+        for percent in [0, 101] {
+            let error = loaded(percent).unwrap_err().to_string();
+            assert_eq!(error, format!("config.toml has quota_percent = {percent}; 1 to 100 is due"));
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use bithealth_consensus::{Due, Effect, Engine, Fit, Guilt, Halt, Input, Pace};
+use bithealth_consensus::{Due, Effect, Engine, Fit, Guilt, Halt, Input, Pace, Vouched, vouch};
 use bithealth_ledger::{Opened, ValidatorSet, double_vote, era_domain, signed_header};
 use bithealth_net::Topic;
 use bithealth_proto::{decode, encode, v1};
@@ -78,6 +78,28 @@ impl Finality {
 
     fn note(&self, change: impl FnOnce(&mut Seen)) {
         change(&mut self.seen.lock().expect("no holder panics"));
+    }
+}
+
+/// Takes what another validator says, or is said to say: one that nobody signed goes no further.
+pub(crate) fn receive(node: &Node, message: &v1::ConsensusMessage) -> Received {
+    let vouched = match node.recovery.turn(&node.chain) {
+        Turn::Goes => {
+            let (domain, validators, due) = {
+                let state = node.chain.state();
+                let domain = era_domain(&state.genesis_id(), state.era());
+                (domain, state.validators().clone(), Height(state.height().0 + 1))
+            };
+            vouch(&domain, &validators, due, message.clone())
+        }
+        _ => Ok(Vouched::Signed), // an era ends or begins: who signs in which is for the engine to say
+    };
+    match vouched {
+        Ok(vouched) => {
+            node.finality.hear(message.clone());
+            if vouched == Vouched::Signed { Received::New } else { Received::Known }
+        }
+        Err(error) => Received::Forged(error.to_string()),
     }
 }
 

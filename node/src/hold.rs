@@ -145,9 +145,7 @@ impl Server {
             return refuse(StoreRefusal::Busy, "too many shards at a time");
         }
         let len = code.shard_len(descriptor.len);
-        let Some(place) = self.node.room_for(&author, len) else {
-            return refuse(StoreRefusal::Full, "no room for more shards of others");
-        };
+        let place = self.node.room_for(&author, len).map_err(|full| (StoreRefusal::Full, full.to_string()))?;
         let mib = len.div_ceil(1 << 20) as u32;
         let memory = self.node.incoming.clone().acquire_many_owned(mib).await.expect("never closed");
         Ok(Some(Incoming { pack, shard, root, len, parts: Vec::new(), got: 0, place, _memory: memory }))

@@ -23,7 +23,7 @@ use crate::recovery::Recovery;
 use crate::repair::Repair;
 use crate::replicate::Replication;
 use crate::restore::RestoreProgress;
-use crate::room::{Place, Room};
+use crate::room::{NoRoom, Place, Room};
 use crate::shelf::Shelf;
 use crate::sync::Followers;
 use crate::vault::Vault;
@@ -84,6 +84,8 @@ pub struct Node {
     pub followers: Followers,
     /// Peers that sent something false, and what.
     pub shut_out: Mutex<BTreeMap<NodeId, String>>,
+    /// Peers that refuse this node, and why.
+    pub refusing: Mutex<BTreeMap<NodeId, String>>,
     /// How the restore of this node goes on.
     pub restoring: watch::Sender<RestoreProgress>,
     /// Outsiders that cosigned its head.
@@ -215,12 +217,27 @@ impl Node {
     pub fn shut_out(self: &Arc<Self>, peer: NodeId, fault: String) {
         self.shut_out.lock().expect("no holder panics").insert(peer, fault);
         let node = self.clone();
-        tokio::spawn(async move { node.net.expel(peer, "it sent false leaves").await });
+        tokio::spawn(async move { node.net.expel(peer, "it sent something false").await });
     }
 
-    /// Room for a shard of `len` bytes; none where that is more than this node offers to others.
-    pub fn room_for(&self, author: &NodeId, len: u64) -> Option<Place> {
-        if self.is_ours(author) { Some(self.room.take_for_own(len)) } else { self.room.take(len) }
+    /// Room for a shard of `len` bytes.
+    ///
+    /// # Errors
+    /// [`NoRoom`] where that is more than this node offers to others, or to one of them.
+    pub fn room_for(&self, author: &NodeId, len: u64) -> Result<Place, NoRoom> {
+        let member = self.member_of(author);
+        if member == self.member() { Ok(self.room.take_unbounded(member, len)) } else { self.room.take(member, len) }
+    }
+
+    /// Whose a node is; nobody's where the ledger does not have it any more.
+    fn member_of(&self, node: &NodeId) -> MemberId {
+        self.chain.state().node(node).map_or(MemberId([0; 32]), |node| node.member)
+    }
+
+    /// Whose pack it is; nobody's where the ledger does not have it.
+    pub fn owner_of(&self, pack: &PackId) -> MemberId {
+        let author = self.chain.state().pack(pack).map(|pack| pack.author);
+        author.map_or(MemberId([0; 32]), |author| self.member_of(&author))
     }
 
     /// Drops a shard that is no longer needed here.
@@ -230,7 +247,7 @@ impl Node {
     pub fn drop_shard(&self, pack: &PackId, shard: ShardIndex) -> anyhow::Result<()> {
         let len = self.vault.shard_len(pack, shard)?;
         self.vault.remove_shard(pack, shard)?;
-        self.room.give_back(len);
+        self.room.give_back(&self.owner_of(pack), len);
         Ok(())
     }
 }

@@ -17,10 +17,14 @@ use crate::hold;
 use crate::node::{Node, now_ms};
 use crate::replicate::blocking;
 use crate::vault::node_id;
-use crate::{reconcile, sync};
+use crate::{finality, reconcile, sync};
 
 /// The version of the protocols spoken here.
 const VERSION: u32 = 1;
+/// Peers whose refusal `status` tells: it takes one to see what is wrong.
+const REFUSING_MAX: usize = 16;
+/// Characters of a refusal's reason that are kept; ours are shorter.
+const REASON_LEN_MAX: usize = 300;
 /// Addresses told in a hello.
 const ADDRESSES_MAX: usize = 16;
 
@@ -91,9 +95,16 @@ async fn greet(node: Arc<Node>, peer: NodeId) {
         Err(error) => return debug!(peer = %peer.short(), %error, "no hello"),
     };
     match stream.ask::<v1::Hello, v1::HelloAnswer>(&hello(&node)).await {
-        Ok(v1::HelloAnswer { answer: Some(Answer::Welcome(hello)) }) => welcome(&node, peer, hello).await,
+        Ok(v1::HelloAnswer { answer: Some(Answer::Welcome(hello)) }) => {
+            node.refusing.lock().expect("no holder panics").remove(&peer);
+            welcome(&node, peer, hello).await;
+        }
         Ok(v1::HelloAnswer { answer: Some(Answer::Refused(refusal)) }) => {
             warn!(peer = %peer.short(), reason = refusal.reason, "the peer refuses us");
+            let mut refusing = node.refusing.lock().expect("no holder panics");
+            if refusing.len() < REFUSING_MAX || refusing.contains_key(&peer) {
+                refusing.insert(peer, refusal.reason.chars().take(REASON_LEN_MAX).collect());
+            }
         }
         Ok(_) => debug!(peer = %peer.short(), "an answer of a kind this version does not know"),
         Err(error) => debug!(peer = %peer.short(), %error, "no answer to our hello"),
@@ -211,10 +222,7 @@ async fn on_gossip(node: &Arc<Node>, topic: Topic, from: NodeId, id: GossipId, b
             worker.chain.receive_entries(&batch.entries).map(|(_, received)| received)
         }),
         Topic::Headers => received(&bytes, |signed| worker.chain.receive_header(signed)),
-        Topic::Consensus => received(&bytes, |message: &v1::ConsensusMessage| {
-            worker.finality.hear(message.clone());
-            Ok(Received::New)
-        }),
+        Topic::Consensus => received(&bytes, |message: &v1::ConsensusMessage| Ok(finality::receive(&worker, message))),
     })
     .await;
     let verdict = match received {
@@ -233,7 +241,7 @@ async fn on_gossip(node: &Arc<Node>, topic: Topic, from: NodeId, id: GossipId, b
             blocking(move || reconcile::accuse(&worker, *evidence)).await;
             Verdict::Ignore
         }
-        Ok(Received::False(why)) => {
+        Ok(Received::False(why) | Received::Forged(why)) => {
             warn!(peer = %from.short(), why, "a false message was gossiped");
             Verdict::Reject
         }

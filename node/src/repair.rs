@@ -11,7 +11,7 @@ use anyhow::Context;
 use bithealth_merkle::{leaf_hash, verify_run};
 use bithealth_placement::{Absences, Placed, View};
 use bithealth_proto::v1::{self, entry::Operation};
-use bithealth_types::{Digest, LEAF_LEN, LeafIndex, NodeId, PackId, ShardIndex, Time};
+use bithealth_types::{Digest, LEAF_LEN, LeafIndex, MemberId, NodeId, PackId, ShardIndex, Time};
 use bytes::Bytes;
 use futures::StreamExt;
 use tokio::time::MissedTickBehavior;
@@ -57,10 +57,21 @@ pub struct Overview {
     pub missing_bytes: u64,
     /// Of them those that no node can take, since each has another of the same pack.
     pub untaken_shards: u64,
+    /// What organisations hold for others, and others for them.
+    pub balances: BTreeMap<MemberId, Balance>,
     /// Until what a silent node holds counts as lost.
     pub begins_in: Option<Duration>,
     /// Rebuilt here since the start: shards and bytes.
     pub rebuilt: (u64, u64),
+}
+
+/// Bytes of shards, as the ledger places them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Balance {
+    /// Of other organisations, held by this one.
+    pub given: u64,
+    /// Of this one, held by others.
+    pub used: u64,
 }
 
 /// A shard that this node rebuilds.
@@ -210,6 +221,7 @@ impl Look {
         let counts = self.overview.margins.entry(standing.margin).or_default();
         *counts = (counts.0 + u64::from(node.is_ours(&placed.author)), counts.1 + 1);
         let len = placed.code.shard_len(commit.len);
+        self.balance(node, &placed, len);
         let missing = standing.missing.len() as u64;
         self.overview.missing_shards += missing;
         self.overview.missing_bytes += missing * len;
@@ -232,6 +244,17 @@ impl Look {
             *holder == me && settled && placed.author != me && !node.vault.has_shard(pack, *shard)
         });
         self.rebuilds.extend(taken.chain(lost_here).map(due));
+    }
+
+    fn balance(&mut self, node: &Node, placed: &Placed, len: u64) {
+        let state = node.chain.state();
+        let member = |node: &NodeId| state.node(node).map(|node| node.member);
+        let Some(owner) = member(&placed.author) else { return };
+        let holders = placed.holders.iter().filter_map(|(_, holder)| member(holder));
+        for holder in holders.filter(|holder| *holder != owner) {
+            self.overview.balances.entry(holder).or_default().given += len;
+            self.overview.balances.entry(owner).or_default().used += len;
+        }
     }
 
     fn at_copy(&mut self, node: &Node, pack: PackId, shard: ShardIndex) {
@@ -265,7 +288,7 @@ async fn rebuild(node: &Arc<Node>, it: &Rebuild) -> anyhow::Result<()> {
     let fetched = match node.vault.has_shard(&it.pack, it.shard) {
         true => None, // as in a pack that this node restored
         false => {
-            let place = node.room_for(&it.author, it.len).context("this node has no room left for shards of others")?;
+            let place = node.room_for(&it.author, it.len)?;
             Some((place, fetch::shard(node, &it.pack, it.shard).await?))
         }
     };

@@ -4,7 +4,7 @@
 //! A pack is durable here before it comes here. What is waiting is found again after a restart: every own pack whose
 //! shards are not known to stand where they belong is taken up again.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -227,7 +227,8 @@ async fn replicate(node: &Arc<Node>, salt: &Salt) -> Result<(), Obstacle> {
     let id = descriptor.id();
     let author = node.chain.state().pack(&id).map_or(node.id(), |pack| pack.author);
     let code = Code::new(descriptor.k, descriptor.n).expect("the ledger holds only codes");
-    let mut push = Push { node, salt: *salt, id, author, code, descriptor, coded, acknowledged: BTreeMap::new() };
+    let (acknowledged, full) = (BTreeMap::new(), BTreeSet::new());
+    let mut push = Push { node, salt: *salt, id, author, code, descriptor, coded, acknowledged, full };
     push.recall()?;
     push.run().await
 }
@@ -275,6 +276,8 @@ struct Push<'a> {
     descriptor: v1::PackDescriptor,
     coded: Option<Arc<CodedPack>>,
     acknowledged: BTreeMap<ShardIndex, NodeId>,
+    /// Nodes that have no more room for us.
+    full: BTreeSet<NodeId>,
 }
 
 impl Push<'_> {
@@ -319,7 +322,7 @@ impl Push<'_> {
         }
         self.record_moves(&holders).await?;
         if let Some(why) = self.shortfall() {
-            return Err(Obstacle::Shortfall(why));
+            return Err(Obstacle::Shortfall(why + &self.no_room()));
         }
         crate::consolidate::retire_replaced(&node, &self.salt, &self.id).await;
         if holders.iter().any(|(shard, holder)| shard.0 != 0 && self.acknowledged.get(shard) != Some(holder)) {
@@ -355,6 +358,9 @@ impl Push<'_> {
                 }
                 Err(error) => {
                     warn!(%error, "a shard did not reach its place");
+                    if matches!(error, LinkError::Refused { why: v1::StoreRefusal::Full, .. }) {
+                        self.full.insert(holder);
+                    }
                     failures.push(holder);
                 }
             }
@@ -384,6 +390,12 @@ impl Push<'_> {
         let sites = self.node.sites_now();
         bithealth_placement::shortfall(&policy, self.code, &self.author, &acknowledged, &sites)
             .map(|short| short.to_string())
+    }
+
+    /// Who would have to offer more.
+    fn no_room(&self) -> String {
+        let names: Vec<String> = self.full.iter().map(|node| node.short().to_string()).collect();
+        if names.is_empty() { String::new() } else { format!("; no more room for us at node {}", names.join(", ")) }
     }
 
     fn policy(&self) -> Policy {

@@ -194,8 +194,9 @@ async fn start(home: &Home, unlocking: &Unlocking) -> Result<(Arc<Node>, bitheal
         peers_changed: watch::channel(0).0,
         followers: Followers::default(),
         shut_out: Mutex::default(),
+        refusing: Mutex::default(),
         restoring: watch::channel(RestoreProgress::default()).0,
-        room: Arc::new(Room::new(certificate.capacity)),
+        room: Arc::new(Room::new(certificate.capacity, config.quota(certificate.capacity))),
         certificate,
         config,
         keys,
@@ -232,7 +233,7 @@ fn check_network(store: &Store, genesis: GenesisId) -> Result<(), RunError> {
 /// Takes up what the store holds: own packs onto the shelf and on their way, the journal into packs.
 fn take_up(node: &Arc<Node>) -> anyhow::Result<()> {
     for (pack, shard) in node.vault.held()? {
-        node.room.take_for_own(node.vault.shard_len(&pack, shard)?).keep(); // it was let in before
+        node.room.take_unbounded(node.owner_of(&pack), node.vault.shard_len(&pack, shard)?).keep();
     }
     for salt in node.vault.salts()? {
         let sealed = node.vault.catalog(&salt)?;

@@ -329,11 +329,15 @@ fn organisation_of(node: &Node, of: &NodeId) -> String {
 
 fn members(node: &Node) -> Vec<MemberInfo> {
     let state = node.chain.state();
+    let (overview, _) = node.repair.overview();
+    let balance = |member: &MemberId| overview.balances.get(member).copied().unwrap_or_default();
     let info = |member: &bithealth_ledger::Member| MemberInfo {
         member: member.id,
         name: member.name.clone(),
         nodes: state.nodes().filter(|it| it.member == member.id && !it.retired).count() as u32,
         own: member.id == node.member(),
+        given: ByteLen(balance(&member.id).given),
+        used: ByteLen(balance(&member.id).used),
     };
     state.members().map(info).collect()
 }
@@ -519,6 +523,8 @@ fn warnings(node: &Node, nodes: &[NodeInfo]) -> Vec<String> {
     let shut_out = node.shut_out.lock().expect("no holder panics");
     warnings
         .extend(shut_out.iter().map(|(peer, fault)| format!("node {} sent something false: {fault}", peer.short())));
+    let refusing = node.refusing.lock().expect("no holder panics");
+    warnings.extend(refusing.iter().map(|(peer, reason)| format!("node {} refuses this one: {reason}", peer.short())));
     if restore::is_noted(&node.store) {
         warnings.push("this node is still being restored".into());
     }

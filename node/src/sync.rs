@@ -76,11 +76,20 @@ impl Followers {
         }
     }
 }
+/// What a peer answered that no honest node can have.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Forged(String);
+
 /// Keeps up with one peer for as long as it is connected.
 pub(crate) async fn follow(node: Arc<Node>, peer: NodeId) {
     let Some(waker) = node.followers.waker(&peer) else { return };
     while node.followers.waker(&peer).is_some_and(|it| Arc::ptr_eq(&it, &waker)) {
         if let Err(error) = catch_up(&node, peer, &waker).await {
+            if let Some(forged) = error.downcast_ref::<Forged>() {
+                warn!(peer = %peer.short(), %forged, "a peer lies about the ledger and is shut out");
+                return node.shut_out(peer, forged.to_string());
+            }
             debug!(peer = %peer.short(), %error, "synchronisation was cut off");
         }
         let _ = tokio::time::timeout(SYNC_INTERVAL, waker.notified()).await; // either way it is time to look
@@ -215,6 +224,7 @@ fn take_entries(node: &Arc<Node>, entries: &[v1::SignedEntry]) -> anyhow::Result
     match received {
         Received::Evidence(evidence) => reconcile::accuse(node, *evidence),
         Received::False(why) => anyhow::bail!("a false entry: {why}"),
+        Received::Forged(why) => return Err(Forged(why).into()),
         _ => {}
     }
     Ok(taken)
@@ -227,6 +237,7 @@ fn take_blocks(node: &Node, blocks: Vec<v1::Block>) -> anyhow::Result<(u64, Opti
         match node.chain.receive_block(&block)? {
             Received::New | Received::Known => taken += 1,
             Received::False(why) => anyhow::bail!("a false block: {why}"),
+            Received::Forged(why) => return Err(Forged(why).into()),
             other => return Ok((taken, Some((block, other)))),
         }
     }

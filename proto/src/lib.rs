@@ -92,7 +92,7 @@ limited! {
     RecoverySubmission 128 << 10;
     RecoveryExport 128 << 10;
     EvidenceSet 4 << 20;
-    Proof 1 << 20;
+    Proof 8 << 20; // 256 validators that came one by one: 5 MiB
     Opening 1 << 10;
     ValidatorSet 32 << 10;
     ConsensusMessage 1 << 20;

@@ -134,6 +134,14 @@ impl Guest {
         signed
     }
 
+    /// The same, signed by somebody else.
+    pub fn forge(&self, time_ms: u64, operation: Operation) -> v1::SignedEntry {
+        let mut signed = self.write(time_ms, operation);
+        signed.signature = Bytes::from_static(&[7; 64]);
+        *self.log().last_mut().expect("just written") = signed.clone();
+        signed
+    }
+
     /// Asks a node about its ledger.
     ///
     /// # Panics

@@ -72,6 +72,22 @@ fn a_record_is_proven_to_be_on_the_ledger_and_the_history_verifies_from_headers_
     let verified = cluster["east-1"].done(&["ledger", "verify", "--genesis", text(&genesis)]);
     assert!(verified.value()["height"].as_u64() >= Some(1), "{verified:?}");
     assert_eq!(verified.value()["validators"], 3);
+
+    // Who has no node follows it from a file, and finds out a byte that was changed.
+    let headers = cluster.path("headers");
+    cluster["east-1"].done(&["ledger", "headers", "-o", text(&headers)]);
+    let follow = ["ledger", "verify", "--headers", text(&headers), "--genesis", text(&genesis)];
+    let followed = outsider.done(&follow);
+    assert!(followed.value()["height"].as_u64() >= verified.value()["height"].as_u64(), "{followed:?}");
+    let without = outsider.ask(&follow[..4]);
+    assert!(without.exit != 0 && without.said().contains("--genesis"), "{without:?}");
+    let whole = fs::read(&headers).unwrap();
+    let mut false_one = whole.clone();
+    false_one[whole.len() / 2] ^= 1;
+    for bytes in [&false_one[..], &whole[..whole.len() - 1]] {
+        fs::write(&headers, bytes).unwrap();
+        assert_eq!(outsider.ask(&follow).exit, 1);
+    }
     let unknown = clinic.ask(&["ledger", "prove", &"ab".repeat(16), "-o", text(&cluster.path("none.json"))]);
     assert!(unknown.exit != 0 && unknown.said().contains("no record"), "{unknown:?}");
 }

@@ -176,6 +176,11 @@ fn restore_is_refused(cluster: &Cluster, kit: &str, complaint: &str) {
     assert!(!new.home.join("keys.bin").exists(), "nothing is set up from a damaged kit");
 }
 
+/// The digest by which a network is told from others.
+fn genesis_of(clinic: &Clinic) -> String {
+    clinic.status()["genesis"].as_str().expect("a status names it").to_owned()
+}
+
 #[test]
 fn an_invite_that_was_cut_or_made_for_another_network_admits_nobody() {
     let (ours, theirs) = (Cluster::start(&["north-1"]), Cluster::start(&["south-1"]));
@@ -188,6 +193,8 @@ fn an_invite_that_was_cut_or_made_for_another_network_admits_nobody() {
         (our_invite[..our_invite.len() - 5].to_owned(), "the invite is damaged or cut off"),
         ("hello".to_owned(), "this is not an invite"),
         (sheet::print_invite(&crossed), "belongs to another network"),
+        (sheet::print_invite(&crossed), &genesis_of(&ours["north-1"])),
+        (sheet::print_invite(&crossed), &genesis_of(&theirs["south-1"])),
         (sheet::print_invite(&unreachable), "none of the contacts answers"),
     ] {
         let new = ours.clinic("new-1");
@@ -221,6 +228,22 @@ fn a_genesis_of_another_network_starts_no_node() {
     let refused = clinic.ask(&["node", "--key-file", clinic.key_file().to_str().unwrap()]);
     assert_eq!(refused.exit, 1, "{refused:?}");
     assert!(refused.error.contains("genesis.bin is of network"), "{refused:?}");
+}
+
+#[test]
+fn a_node_that_calls_one_of_another_network_is_refused_and_tells_both_digests() {
+    let (mut ours, theirs) = (Cluster::start(&["north-1"]), Cluster::start(&["south-1"]));
+    let contact = sheet::read_invite(&theirs["south-1"].invite("new-1")).unwrap().contacts.swap_remove(0);
+    let clinic = &mut ours["north-1"];
+    clinic.stop();
+    clinic.configure("contacts", &format!("[\"{contact}\"]"));
+    clinic.start();
+    let (own, other) = (genesis_of(&ours["north-1"]), genesis_of(&theirs["south-1"]));
+    ours["north-1"].wait_for("it is refused", |status| {
+        let warnings = status["warnings"].to_string();
+        let both = warnings.contains(&own) && warnings.contains(&other);
+        both && warnings.contains("refuses this one: it belongs to another network")
+    });
 }
 
 #[test]

@@ -8,10 +8,10 @@ const SIX: [&str; 2] = ["--survive", "0,1"];
 /// Four shards of which two restore, on four nodes: none is free.
 const FOUR: [&str; 2] = ["--survive", "0,2"];
 
-/// Clinics that take a silent node for lost after a second.
+/// Clinics that take a silent node for lost after three seconds.
 fn impatient(names: &[&str]) -> Cluster {
     Cluster::start_with(names, |clinic| {
-        clinic.configure("repair_after_ms", "1000");
+        clinic.configure("repair_after_ms", "3000");
         clinic.configure("repair_look_ms", "100");
         clinic.configure("repair_bytes_per_s", "0");
         clinic.configure("widen_ms", "300");

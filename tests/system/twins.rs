@@ -70,6 +70,11 @@ fn a_node_started_from_an_old_copy_is_found_out_everywhere_and_its_clinic_comes_
     let written =
         cluster["north-1"].done(&["ledger", "evidence", "--output", cluster.path("evidence").to_str().unwrap()]);
     assert_eq!(written.value()["evidence"], 1);
+    let (evidence, genesis) = (cluster.path("evidence"), cluster.path("genesis.json"));
+    cluster["north-1"].done(&["ledger", "genesis", "--output", genesis.to_str().unwrap()]);
+    let check = ["ledger", "check", evidence.to_str().unwrap(), "--genesis", genesis.to_str().unwrap()];
+    let convicted = cluster.clinic("outside-1").done(&check);
+    assert_eq!(convicted.value()["convicted"][0], format!("node {}", node.as_str().unwrap()), "{convicted:?}");
 
     // The frozen node says what to do, and its clinic does it.
     let refused = cluster["west-1"].wait_for("it has heard", |status| !accused(status).is_empty());

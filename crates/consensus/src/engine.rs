@@ -24,6 +24,8 @@ use crate::message::{self, Heard, MessageError};
 use crate::safety::{Safety, WouldSignTwice};
 use contents::Contents;
 
+pub use verify::{Vouched, vouch};
+
 /// A quorum is more than 0.666 of the votes: for up to 499 validators exactly ceil((n + f + 1) / 2).
 pub(crate) const QUORUM: ThresholdParam = ThresholdParam::new(333, 500);
 /// More than 0.333 of the votes: for up to 333 validators exactly f + 1.
@@ -378,7 +380,7 @@ impl Engine {
         let Some(core) = &self.core else { return };
         let offer = proposal.message;
         let due = *core.get_proposer(offer.height, offer.round);
-        if offer.who != due || offer.who.0 == self.shared.key || !self.shared.signed_proposal(&proposal) {
+        if offer.who != due || offer.who.0 == self.shared.key || !self.shared.judge().signed_proposal(&proposal) {
             return;
         }
         self.run(now, malachite::Input::Proposal(proposal), out);

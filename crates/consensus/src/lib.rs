@@ -15,7 +15,7 @@ mod message;
 mod pace;
 mod safety;
 
-pub use engine::{Effect, Engine, Fit, Guilt, Halt, Input, Refused, Signer};
+pub use engine::{Effect, Engine, Fit, Guilt, Halt, Input, Refused, Signer, Vouched, vouch};
 pub use frame::FrameError;
 pub use message::MessageError;
 pub use pace::{Due, Pace};

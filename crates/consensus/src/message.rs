@@ -43,6 +43,15 @@ pub enum MessageError {
         /// Votes that came.
         got: usize,
     },
+    /// Not signed by whom it names, or by no validator of the height.
+    #[error("not signed by validator {}", validator.short())]
+    Signature {
+        /// Whom it names.
+        validator: ValidatorId,
+    },
+    /// A certificate without the votes it takes.
+    #[error("a certificate that its votes do not bear out")]
+    Certificate,
     /// A proposal without what it proposes, or with something else.
     #[error("the proposal's content is not what it names")]
     Content,

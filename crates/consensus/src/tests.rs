@@ -447,3 +447,45 @@ fn a_block_that_could_not_be_made_or_looked_at_is_asked_for_again() {
     step(&mut one, 500, Input::Checked { value, fit: Fit::Valid });
     assert!(!step(&mut one, 900, Input::Tick).iter().any(|it| matches!(it, Effect::Check { .. })), "once");
 }
+
+#[test]
+fn what_nobody_signed_is_not_passed_on() {
+    let prevote = v1::VoteKind::Prevote;
+    let told = |height: u64, input: Input| {
+        let Input::Message(message) = input else { unreachable!("these are messages") };
+        vouch(&NETWORK, &set(4), Height(height), message)
+    };
+    assert_eq!(told(1, vote(2, 0, prevote, Some(b"block"))), Ok(Vouched::Signed));
+    assert_eq!(told(1, offer(0, None, b"block").1), Ok(Vouched::Signed));
+    assert_eq!(told(1, vote(9, 0, prevote, None)), Err(MessageError::Signature { validator: id(9) }), "no validator");
+    let forged = |change: &dyn Fn(&mut v1::ConsensusVote)| {
+        let Input::Message(mut message) = vote(2, 0, prevote, Some(b"block")) else { unreachable!("a message") };
+        let Some(Message::Vote(vote)) = &mut message.message else { unreachable!("a vote") };
+        change(vote);
+        Input::Message(message)
+    };
+    let false_signature = Err(MessageError::Signature { validator: id(2) });
+    assert_eq!(told(1, forged(&|vote| vote.round = 1)), false_signature);
+    assert_eq!(told(1, forged(&|vote| vote.value = Bytes::new())), false_signature);
+    assert_eq!(told(1, forged(&|vote| vote.signature = vec![0; 64].into())), false_signature);
+    assert!(matches!(told(1, forged(&|vote| vote.kind = 9)), Err(MessageError::Kind { .. })));
+    // Of other heights who votes is not known here; what these validators signed goes on all the same.
+    assert_eq!(told(2, vote(2, 0, prevote, None)), Ok(Vouched::Other));
+    assert_eq!(told(1, forged(&|vote| vote.height = 2)), Ok(Vouched::Other));
+    let polka = |votes: &[u8]| {
+        let value = digest_of_bytes(b"block");
+        let signed = |seed: &u8| {
+            let message = bithealth_ledger::vote_message(&NETWORK, Height(1), 0, prevote, Some(&value));
+            v1::ValidatorSignature {
+                validator: Bytes::copy_from_slice(id(*seed).as_bytes()),
+                signature: Bytes::copy_from_slice(&key(*seed).sign(&message).to_bytes()),
+            }
+        };
+        let signatures = votes.iter().map(signed).collect();
+        let polka = v1::PolkaCertificate { height: 1, round: 0, value: value.0.to_vec().into(), signatures };
+        Input::Message(v1::ConsensusMessage { message: Some(Message::Polka(polka)), repeat: 0 })
+    };
+    assert_eq!(told(1, polka(&[1, 2, 3])), Ok(Vouched::Signed));
+    assert_eq!(told(1, polka(&[1, 2])), Err(MessageError::Certificate), "three are a quorum");
+    assert_eq!(told(1, polka(&[1, 2, 2])), Err(MessageError::Certificate));
+}

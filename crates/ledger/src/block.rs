@@ -245,6 +245,13 @@ pub enum BlockError {
     },
 }
 
+impl BlockError {
+    /// Whether no honest node can have taken it, whatever it knows: whoever shows it made it up.
+    pub fn is_forged(&self) -> bool {
+        matches!(self, Self::Certificate(_))
+    }
+}
+
 impl State {
     /// What comes next after the tip: a header and what it commits to, covering all that is open here; the first of an era
     /// where a recovery opens one.

@@ -345,4 +345,10 @@ impl EntryError {
     pub fn is_waiting(&self) -> bool {
         matches!(self, Self::UnknownAuthor { .. } | Self::Gap { .. })
     }
+
+    /// Whether no honest node can have taken it, whatever it knows: whoever shows it made it up.
+    pub fn is_forged(&self) -> bool {
+        let is_too_long = matches!(self, Self::Decode(DecodeError::TooLong { .. }));
+        is_too_long || matches!(self, Self::BadSignature { .. } | Self::AuthorLength { .. })
+    }
 }

@@ -54,7 +54,7 @@ pub use item::{BODY_LEN_MAX, Damage, Item, KEY_LEN_MAX, Kind, META_LEN_MAX, Part
 pub use record::BLOCK_LEN;
 pub use store::Store;
 pub use store::compact::Compacted;
-pub use store::open::{DAMAGE_REPORTED_MAX, Opening, Rebuilt, Torn};
+pub use store::open::{DAMAGE_REPORTED_MAX, Opening, Rebuilt, Torn, is_in_use};
 pub use store::read::Keys;
 pub use store::scrub::{Scrub, Scrubbed};
 pub use wal::{FRAME_LEN_MAX, Recovered, SAFETY_LEN_MAX, WAL_LEN_MAX, Wal};

@@ -246,11 +246,20 @@ pub enum LedgerCommand {
         #[arg(short, long, value_name = "FILE")]
         output: PathBuf,
     },
+    /// Write all headers with their certificates to a file: with it and the genesis, anybody can check the history
+    Headers {
+        /// Where to
+        #[arg(short, long, value_name = "FILE")]
+        output: PathBuf,
+    },
     /// Check the whole history from the genesis on, from headers and certificates alone
     Verify {
         /// A genesis that was kept elsewhere [default: the node's own]
         #[arg(long, value_name = "FILE")]
         genesis: Option<PathBuf>,
+        /// Headers that `ledger headers` wrote: no node is asked
+        #[arg(long, value_name = "FILE")]
+        headers: Option<PathBuf>,
     },
     /// Write a proof that something is on the ledger
     Prove {
@@ -266,9 +275,9 @@ pub enum LedgerCommand {
         #[arg(short, long, value_name = "FILE")]
         output: PathBuf,
     },
-    /// Check a proof, with no node and no network
+    /// Check a proof or evidence, with no node and no network
     Check {
-        /// The proof
+        /// The proof, or the evidence
         proof: PathBuf,
         /// The genesis of the network, from a source you trust
         #[arg(long, value_name = "FILE")]
@@ -276,6 +285,9 @@ pub enum LedgerCommand {
         /// The file that was notarised
         #[arg(long, value_name = "FILE")]
         file: Option<PathBuf>,
+        /// For evidence of a fork: headers that `ledger headers` wrote
+        #[arg(long, value_name = "FILE")]
+        headers: Option<PathBuf>,
     },
     /// Write the head of the history to a file for witnesses: a C2SP signed checkpoint
     Checkpoint {

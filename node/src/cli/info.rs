@@ -1,11 +1,15 @@
 //! `status`, `peers`, `invite`, `kit`, `stop`: short questions to the node.
 
 use std::fmt::Write;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use bithealth_http::api::{
     AccusedInfo, FinalityInfo, InviteOptions, KeptPacks, NodeInfo, Offence, PacksAt, PeerInfo, RepairInfo, Status,
     WitnessInfo,
 };
+
+use bithealth_store::is_in_use;
 
 use super::args::{InviteArgs, KitArgs};
 use super::exit::Exit;
@@ -13,8 +17,12 @@ use super::failure::Failure;
 use super::show::{Show, ago, count, counted, counted_as, len, now_ms, plain, print_line, span, table};
 use super::{admin, cosigned, recover};
 use crate::client::Client;
+use crate::home::Home;
 use crate::keys::write_private;
 
+/// How long a node may take to end, and between two looks at whether it has.
+const STOP_PATIENCE: Duration = Duration::from_secs(60);
+const STOP_LOOK: Duration = Duration::from_millis(20);
 /// Witnesses that `status` names.
 const WITNESSES_SHOWN_MAX: usize = 3;
 
@@ -55,6 +63,10 @@ fn status_words(status: &Status, now_ms: u64) -> String {
     repair(&status.repair).into_iter().for_each(|(head, words)| line(head, words));
     let held = format!("{} held for others of {}", len(status.bytes.held_for_others), len(status.bytes.capacity));
     line("disk", format!("{} used, {} free; {held}", len(status.bytes.stored), len(status.bytes.disk_free)));
+    if let Some(own) = status.members.iter().find(|member| member.own) {
+        let words = format!("{} given to other organisations, {} of theirs used", len(own.given), len(own.used));
+        line("balance", words);
+    }
     status.warnings.iter().for_each(|warning| line("warning", warning.clone()));
     text.push('\n');
     text + &nodes_table(&status.nodes, &status.node.to_string(), now_ms)
@@ -66,14 +78,15 @@ fn finality(it: &FinalityInfo) -> Vec<(&'static str, String)> {
     let outlook = match it.present.checked_sub(it.quorum) {
         None => {
             let lacks = it.quorum - it.present;
-            format!("nothing becomes final until {lacks} more come back, everything else goes on")
+            let come = if lacks == 1 { "comes" } else { "come" };
+            format!("nothing becomes final until {lacks} more {come} back, everything else goes on")
         }
         Some(0) => "none of them may fail now".to_owned(),
         Some(slack) => format!("{slack} more may fail"),
     };
     let waiting = match it.waiting {
         0 => String::new(),
-        waiting => format!("; {} wait for a block", counted_as(waiting, "entry", "entries")),
+        waiting => format!("; {} for a block", counted_as(waiting, "entry waits", "entries wait")),
     };
     let mut lines = vec![("finality", format!("{there}: {outlook}{waiting}"))];
     let mut also = |what: &str, names: &[String]| {
@@ -224,17 +237,26 @@ pub(crate) async fn kit(client: &Client, args: KitArgs, show: Show) -> Result<Ex
     Ok(Exit::Done)
 }
 
-/// Runs `stop`.
+/// Runs `open-foreign`.
 pub(crate) async fn open_foreign(client: &Client, show: Show) -> Result<Exit, Failure> {
     let answer = client.open_foreign().await?;
     show.answer(&answer, |answer| format!("{} packs of others opened", answer.opened));
     Ok(Exit::Done)
 }
 
-/// Runs `stop`.
-pub(crate) async fn stop(client: &Client, show: Show) -> Result<Exit, Failure> {
+/// Runs `stop`: returns once another command may use the node's folder.
+pub(crate) async fn stop(data_dir: &Path, client: &Client, show: Show) -> Result<Exit, Failure> {
     let answer = client.stop().await?;
-    show.answer(&answer, |_| "the node is stopping".to_owned());
+    let store = Home::new(data_dir).store_path();
+    let began = Instant::now();
+    while is_in_use(&store) {
+        if began.elapsed() > STOP_PATIENCE {
+            let what = format_args!("the node was told to stop, and still runs after {} s", STOP_PATIENCE.as_secs());
+            return Err(Failure::new(what).next("look at its log; it writes what is under way to the disk"));
+        }
+        tokio::time::sleep(STOP_LOOK).await;
+    }
+    show.answer(&answer, |_| "the node has stopped".to_owned());
     Ok(Exit::Done)
 }
 
@@ -275,7 +297,14 @@ mod tests {
             jurisdiction: "AT".into(),
             height: Height(1200),
             head_age_s: Some(4),
-            members: vec![MemberInfo { member: MemberId([9; 32]), name: "Anna".into(), nodes: 3, own: true }],
+            members: vec![MemberInfo {
+                member: MemberId([9; 32]),
+                name: "Anna".into(),
+                nodes: 3,
+                own: true,
+                given: ByteLen(6 << 30),
+                used: ByteLen(3 << 29),
+            }],
             nodes: vec![node(1, true, None), node(2, true, None), node(3, false, Some(0)), node(4, false, None)],
             finality: FinalityInfo {
                 validators: 9,
@@ -321,7 +350,7 @@ mod tests {
             "north (1 organisation, 4 nodes; height 1,200, last block 4 s ago)",
             "records     20,000 of ours, 1.5 GiB; 5,000 shared with us",
             "7 packs replicated, 3 not yet",
-            "5 of 9 validators are there, 6 decide: nothing becomes final until 1 more come back",
+            "5 of 9 validators are there, 6 decide: nothing becomes final until 1 more comes back",
             "12 entries wait for a block",
             "missing: Bruck, Cham",
             "witnesses   w1.example.org cosigned height 1,100, 2 min ago",
@@ -329,6 +358,7 @@ mod tests {
             "margin      3 packs would survive the loss of any 4 nodes, 7 packs would survive the loss of any 5 nodes",
             "repair      what silent nodes hold is rebuilt elsewhere in 10 min",
             "repair      12 shards (48.0 MiB) of lost nodes are rebuilt elsewhere, done in about 1 min; 2 of them nobody can",
+            "balance     6.0 GiB given to other organisations, 1.5 GiB of theirs used",
             "warning     the disk is 91 % full",
             "01010101  Anna          graz    AT   1.0 TiB  this node",
             "02020202  Anna          graz    AT   1.0 TiB  connected",

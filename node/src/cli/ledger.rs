@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use bithealth_http::api::{EntryAt, HeaderRange, ProofOf};
-use bithealth_ledger::{Light, Proven, check_proof};
+use bithealth_http::api::{EntryAt, ProofOf};
+use bithealth_ledger::{Proven, check_proof};
 use bithealth_proto::{Limited, decode, v1, v1::entry::Operation};
 use bithealth_types::{Digest, Height, Sequence};
 use data_encoding::BASE64;
@@ -16,11 +16,9 @@ use super::args::LedgerCommand;
 use super::exit::Exit;
 use super::failure::Failure;
 use super::show::{Show, count, counted_as};
-use super::{cosigned, witness};
+use super::{cosigned, history, witness};
 use crate::client::Client;
 
-/// Bytes in front of each header of an answer.
-const FRAME_HEAD_LEN: usize = 4;
 /// A file longer than this is none of ours.
 const FILE_LEN_MAX: u64 = 16 << 20;
 
@@ -44,10 +42,20 @@ pub(crate) const PROOF: &str = "bithealth proof 1";
 pub(crate) async fn run(client: &Client, command: LedgerCommand, show: Show) -> Result<Exit, Failure> {
     match command {
         LedgerCommand::Genesis { output } => genesis(client, &output, show).await,
-        LedgerCommand::Verify { genesis } => verify(client, genesis.as_deref(), show).await,
+        LedgerCommand::Headers { output } => history::export(client, &output, show).await,
+        LedgerCommand::Verify { genesis, headers } => {
+            history::verify(client, genesis.as_deref(), headers.as_deref(), show).await
+        }
         LedgerCommand::Prove { what, output } => prove(client, &what, &output, show).await,
         LedgerCommand::Evidence { output } => evidence(client, &output, show).await,
-        LedgerCommand::Check { proof, genesis, file } => check(&proof, &genesis, file.as_deref(), show),
+        LedgerCommand::Check { proof, genesis, file, headers } => {
+            let named = genesis.display().to_string();
+            let genesis: v1::Genesis = read(&read_paper(&genesis, GENESIS)?, &named)?;
+            if paper_format(&proof)? == EVIDENCE {
+                return history::check(&proof, &genesis, headers.as_deref(), show).await;
+            }
+            check(&proof, &genesis, file.as_deref(), show)
+        }
         LedgerCommand::Checkpoint { output, since } => cosigned::checkpoint(client, &output, Height(since), show).await,
         LedgerCommand::WitnessKey { output, name } => witness::make_key(&output, &name, show),
         LedgerCommand::Cosign(args) => witness::cosign(args, show),
@@ -82,51 +90,6 @@ async fn evidence(client: &Client, output: &Path, show: Show) -> Result<Exit, Fa
     Ok(Exit::Done)
 }
 
-async fn verify(client: &Client, genesis: Option<&Path>, show: Show) -> Result<Exit, Failure> {
-    let genesis: v1::Genesis = match genesis {
-        Some(path) => read(&read_paper(path, GENESIS)?, &path.display().to_string())?,
-        None => read(&client.genesis().await?, "the node's genesis")?,
-    };
-    let mut light = Light::new(&genesis).map_err(Failure::new)?;
-    let mut votes = 0;
-    loop {
-        let next = Height(light.height().0 + 1);
-        let headers = headers(&client.headers(HeaderRange { from: next }).await?)?;
-        if headers.is_empty() {
-            break;
-        }
-        for header in &headers {
-            let at = light.height().0 + 1;
-            light.advance(header).map_err(|error| {
-                Failure::new(format_args!("the history is false at height {at}: {error}"))
-                    .next("compare with another member's node, and tell the members: somebody shows a false history")
-            })?;
-            let signers = header.certificate.as_ref().map(|it| it.signers.clone()).unwrap_or_default();
-            votes += u64::from(signers.iter().map(|byte| byte.count_ones()).sum::<u32>());
-        }
-    }
-    let told = json!({
-        "height": light.height(), "digest": light.digest(), "votes": votes,
-        "validators": light.validators().count(), "genesis": genesis.id(),
-    });
-    show.answer(&told, |_| {
-        let blocks = counted_as(light.height().0, "block", "blocks");
-        format!("{blocks} and {} votes are sound, from genesis {} to {}", count(votes), genesis.id(), light.digest())
-    });
-    Ok(Exit::Done)
-}
-
-fn headers(mut bytes: &[u8]) -> Result<Vec<v1::SignedHeader>, Failure> {
-    let mut headers = Vec::new();
-    while let Some((head, rest)) = bytes.split_first_chunk::<FRAME_HEAD_LEN>() {
-        let len = u32::from_be_bytes(*head) as usize;
-        let frame = rest.get(..len).ok_or_else(|| Failure::new("the node's answer is cut short"))?;
-        headers.push(read(frame, "a header")?);
-        bytes = &rest[len..];
-    }
-    Ok(headers)
-}
-
 async fn prove(client: &Client, what: &str, output: &Path, show: Show) -> Result<Exit, Failure> {
     let bytes = match proof_of(what) {
         Some(what) => client.prove(&what).await?,
@@ -159,15 +122,13 @@ pub(crate) fn save_proof(output: &Path, proof: &v1::Proof, show: Show) -> Result
     Ok(Exit::Done)
 }
 
-fn check(proof: &Path, genesis: &Path, file: Option<&Path>, show: Show) -> Result<Exit, Failure> {
-    let named = |path: &Path| path.display().to_string();
-    let genesis: v1::Genesis = read(&read_paper(genesis, GENESIS)?, &named(genesis))?;
-    let message: v1::Proof = read(&read_paper(proof, PROOF)?, &named(proof))?;
+fn check(proof: &Path, genesis: &v1::Genesis, file: Option<&Path>, show: Show) -> Result<Exit, Failure> {
+    let message: v1::Proof = read(&read_paper(proof, PROOF)?, &proof.display().to_string())?;
     let refused = |error: &dyn std::fmt::Display| {
         Failure::new(format_args!("{} proves nothing: {error}", proof.display()))
             .next("ask whoever gave it to you for the proof again, and make sure the genesis is of the same network")
     };
-    let proven = check_proof(&genesis, &message).map_err(|error| refused(&error))?;
+    let proven = check_proof(genesis, &message).map_err(|error| refused(&error))?;
     if let Some(file) = file {
         let opening = message.opening.as_ref().ok_or_else(|| refused(&"it is about no file"))?;
         let digest = super::notarise::file_digest(file)?;
@@ -241,6 +202,20 @@ pub(crate) fn write_paper(path: &Path, format: &str, says: &serde_json::Value, b
 
 /// The canonical bytes in a file of this format.
 pub(crate) fn read_paper(path: &Path, format: &str) -> Result<Vec<u8>, Failure> {
+    let paper = paper(path)?;
+    let wrong = |what: &dyn std::fmt::Display| Failure::new(format_args!("{}: {what}", path.display()));
+    if paper.format != format {
+        return Err(wrong(&format_args!("it is a \"{}\", a \"{format}\" is due", paper.format)));
+    }
+    BASE64.decode(paper.bytes.as_bytes()).map_err(|error| wrong(&error))
+}
+
+/// What a file says that it is.
+fn paper_format(path: &Path) -> Result<String, Failure> {
+    paper(path).map(|paper| paper.format)
+}
+
+fn paper(path: &Path) -> Result<Paper, Failure> {
     let file = |error| Failure::file(path, error);
     let len = std::fs::metadata(path).map_err(file)?.len();
     let wrong = |what: &dyn std::fmt::Display| Failure::new(format_args!("{}: {what}", path.display()));
@@ -248,11 +223,7 @@ pub(crate) fn read_paper(path: &Path, format: &str) -> Result<Vec<u8>, Failure> 
         return Err(wrong(&"too long to be one of ours"));
     }
     let text = std::fs::read_to_string(path).map_err(file)?;
-    let paper: Paper = serde_json::from_str(&text).map_err(|error| wrong(&error))?;
-    if paper.format != format {
-        return Err(wrong(&format_args!("it is a \"{}\", a \"{format}\" is due", paper.format)));
-    }
-    BASE64.decode(paper.bytes.as_bytes()).map_err(|error| wrong(&error))
+    serde_json::from_str(&text).map_err(|error| wrong(&error).next("pass a file that `bithealth ledger` wrote"))
 }
 
 #[cfg(test)]

@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 use std::mem;
 
-use bithealth_ledger::{ValidatorSet, certificate, proposal_message, vote_message};
+use bithealth_ledger::{ValidatorSet, certificate, proposal_message};
 use bithealth_proto::v1;
-use bithealth_types::{Height, Time};
+use bithealth_types::{GenesisId, Height, Time};
 use malachite::{Resumable, Resume};
 use malachite_types::{CommitCertificate, NilOrVal, SignedMessage, Timeout, VoteType};
 
+use super::verify::Judge;
 use super::{Again, Effect, Halt, RETRY_MS, Shared, UNSENT_MAX};
 use crate::context::{Ballot, Ctx, Offer, TIMEOUTS};
 use crate::frame;
@@ -98,11 +99,13 @@ impl Shared {
             Asked::Finalize(_, _, _, r) => r.resume_with(()),
             Asked::SignVote(vote, r) => r.resume_with(SignedMessage::new(vote, self.sign_vote(&vote, out)?)),
             Asked::SignProposal(offer, r) => r.resume_with(SignedMessage::new(offer, self.sign_offer(&offer, out)?)),
-            Asked::VerifySignature(message, _, r) => r.resume_with(self.signed(&message)),
+            Asked::VerifySignature(message, _, r) => r.resume_with(self.judge().signed(&message)),
             // Made here, of votes that were verified when they came.
             Asked::VerifyCommitCertificate(_, _, _, r) => r.resume_with(Ok(())),
-            Asked::VerifyPolkaCertificate(polka, _, _, r) => r.resume_with(self.verify_polka(&polka)),
-            Asked::VerifyRoundCertificate(certificate, _, _, r) => r.resume_with(self.verify_round(&certificate)),
+            Asked::VerifyPolkaCertificate(polka, _, _, r) => r.resume_with(self.judge().verify_polka(&polka)),
+            Asked::VerifyRoundCertificate(certificate, _, _, r) => {
+                r.resume_with(self.judge().verify_round(&certificate))
+            }
             Asked::WalAppend(_, input, r) => r.resume_with(self.append(&input, out)),
             // Blocks of others come through the ledger, and votes carry no extensions.
             Asked::CertVerifiedSyncValue(_, _, r) => r.resume_with(()),
@@ -150,11 +153,11 @@ impl Shared {
     fn sign_vote(&mut self, vote: &Ballot, out: &mut VecDeque<Effect>) -> Result<[u8; 64], Halt> {
         let step = if vote.kind == VoteType::Prevote { Step::Prevote } else { Step::Precommit };
         let round = message::number(vote.round);
-        self.sign(round, step, &self.vote_message(vote), out)
+        self.sign(round, step, &vote_message(&self.network, vote), out)
     }
 
     fn sign_offer(&mut self, offer: &Offer, out: &mut VecDeque<Effect>) -> Result<[u8; 64], Halt> {
-        self.sign(message::number(offer.round), Step::Proposal, &self.offer_message(offer), out)
+        self.sign(message::number(offer.round), Step::Proposal, &offer_message(&self.network, offer), out)
     }
 
     fn sign(&mut self, round: u32, step: Step, message: &[u8], out: &mut VecDeque<Effect>) -> Result<[u8; 64], Halt> {
@@ -163,17 +166,21 @@ impl Shared {
         signed.inspect_err(|halt| self.halt(halt.clone(), out))
     }
 
-    pub(super) fn vote_message(&self, vote: &Ballot) -> Vec<u8> {
-        let value = match &vote.value {
-            NilOrVal::Nil => None,
-            NilOrVal::Val(value) => Some(&value.0),
-        };
-        let (height, round) = (Height(vote.height.0), message::number(vote.round));
-        vote_message(&self.network, height, round, message::vote_kind(vote.kind), value)
+    pub(super) fn judge(&self) -> Judge<'_> {
+        Judge { network: &self.network, validators: &self.validators }
     }
+}
 
-    pub(super) fn offer_message(&self, offer: &Offer) -> Vec<u8> {
-        let (height, round) = (Height(offer.height.0), message::number(offer.round));
-        proposal_message(&self.network, height, round, offer.polka_round.as_u32(), &offer.value.0)
-    }
+pub(super) fn vote_message(network: &GenesisId, vote: &Ballot) -> Vec<u8> {
+    let value = match &vote.value {
+        NilOrVal::Nil => None,
+        NilOrVal::Val(value) => Some(&value.0),
+    };
+    let (height, round) = (Height(vote.height.0), message::number(vote.round));
+    bithealth_ledger::vote_message(network, height, round, message::vote_kind(vote.kind), value)
+}
+
+pub(super) fn offer_message(network: &GenesisId, offer: &Offer) -> Vec<u8> {
+    let (height, round) = (Height(offer.height.0), message::number(offer.round));
+    proposal_message(network, height, round, offer.polka_round.as_u32(), &offer.value.0)
 }

@@ -183,6 +183,10 @@ pub struct MemberInfo {
     pub nodes: u32,
     /// Ours.
     pub own: bool,
+    /// Bytes of shards that its nodes hold for other organisations.
+    pub given: ByteLen,
+    /// Bytes of its shards that other organisations hold.
+    pub used: ByteLen,
 }
 
 /// A node the ledger lists.

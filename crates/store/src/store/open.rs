@@ -10,6 +10,7 @@ mod report;
 mod survey;
 mod tail;
 
+use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, RwLock};
 
@@ -27,6 +28,9 @@ use crate::marks::Clean;
 use crate::record::Seal;
 use crate::segment::{SEGMENT_HEAD_LEN, SegmentHead, segment_path, segments_dir};
 use crate::walk::{KnownBy, Walk, Walked};
+
+/// Locked by the process that has the store open.
+const LOCK: &str = "lock";
 
 /// A segment file as it was found.
 struct Found {
@@ -83,8 +87,14 @@ pub(super) fn open(
     })
 }
 
+/// Whether a process has the store in `dir` open now.
+pub fn is_in_use(dir: &Path) -> bool {
+    let lock = File::open(dir.join(LOCK)).map(|file| file.try_lock_shared());
+    matches!(lock, Ok(Err(TryLockError::WouldBlock)))
+}
+
 fn lock(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn Send + Sync>, OpenError> {
-    let path = dir.join("lock");
+    let path = dir.join(LOCK);
     disk.lock(&path, std::process::id()).map_err(|error| match error {
         LockError::Held { pid } => OpenError::Locked { pid, path: dir.to_path_buf() },
         LockError::Io(source) => OpenError::Io { path, source },

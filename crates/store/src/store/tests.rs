@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::*;
-use crate::{Compacted, FaultyDisk, KEY_LEN_MAX, Kind, META_LEN_MAX, ReadError, Rebuilt, Torn};
+use crate::{Compacted, FaultyDisk, KEY_LEN_MAX, Kind, META_LEN_MAX, ReadError, Rebuilt, Torn, is_in_use};
 
 pub(super) const DIR: &str = "/store";
 
@@ -148,6 +148,17 @@ fn a_second_store_in_the_same_folder_is_told_who_holds_it() {
     );
     drop(store);
     open(&disk);
+}
+
+#[test]
+fn whether_a_store_is_in_use_is_seen_from_outside() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("store");
+    assert!(!is_in_use(&dir), "there is none");
+    let store = Store::open(&dir, Config::default()).unwrap();
+    assert!(is_in_use(&dir));
+    drop(store);
+    assert!(!is_in_use(&dir));
 }
 
 #[test]
