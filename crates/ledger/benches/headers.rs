@@ -1,4 +1,8 @@
 //! Headers per second of following a history by its headers alone, decided by nine validators who all voted.
+//!
+//! `BITHEALTH_HEADERS=100000` follows so many once instead, and prints what each tenth of them took: how it grows.
+
+use std::time::{Duration, Instant};
 
 use bithealth_ledger::{
     Light, RECIPIENT_LEN, TIME_UNCERTAINTY_MS, Validator, ValidatorSet, certificate, member_record, node_certificate,
@@ -8,7 +12,7 @@ use bithealth_merkle::{Frontier, leaf_hash};
 use bithealth_proto::{digest, encode, v1};
 use bithealth_types::{Digest, GenesisId, Height, MemberId, ValidatorId};
 use bytes::Bytes;
-use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, Throughput, criterion_group};
 use ed25519_dalek::{Signer as _, SigningKey};
 
 const VALIDATORS: u8 = 9;
@@ -89,13 +93,19 @@ impl Chain {
     }
 }
 
-fn headers(criterion: &mut Criterion) {
+/// A light client at the header with which eight more validators came, and what follows.
+fn followed() -> (Light, Chain) {
     let genesis = genesis();
     let mut light = Light::new(&genesis).expect("a genesis");
     let recovery = digest(&v1::RecoveryPolicy::default());
     let (id, history) = (genesis.id(), Frontier::default());
     let mut chain = Chain { genesis: id, recovery, previous: Digest(id.0), history };
     light.advance(&chain.next(1, VALIDATORS)).expect("the founder lets the others in");
+    (light, chain)
+}
+
+fn headers(criterion: &mut Criterion) {
+    let (light, mut chain) = followed();
     let headers: Vec<_> = (0..HEADERS).map(|_| chain.next(VALIDATORS, VALIDATORS)).collect();
 
     let mut group = criterion.benchmark_group("headers");
@@ -107,5 +117,25 @@ fn headers(criterion: &mut Criterion) {
     group.finish();
 }
 
+fn growth(count: u64) {
+    let (mut light, mut chain) = followed();
+    let mut total = Duration::ZERO;
+    for tenth in 1..=10 {
+        let headers: Vec<_> = (0..count / 10).map(|_| chain.next(VALIDATORS, VALIDATORS)).collect();
+        let began = Instant::now();
+        headers.iter().for_each(|it| light.advance(it).expect("the next header"));
+        let took = began.elapsed();
+        total += took;
+        println!("tenth {tenth}: {:.1} us a header", took.as_secs_f64() * 1e6 / headers.len() as f64);
+    }
+    println!("{count} headers: {:.1} s", total.as_secs_f64());
+}
+
 criterion_group!(benches, headers);
-criterion_main!(benches);
+
+fn main() {
+    match std::env::var("BITHEALTH_HEADERS") {
+        Ok(count) => growth(count.parse().expect("BITHEALTH_HEADERS is a number")),
+        Err(_) => benches(),
+    }
+}
