@@ -27,8 +27,8 @@ use crate::replicate::blocking;
 const REBUILDS_MAX: usize = 2;
 /// Shards rebuilt before the network is looked at again: a pack that became more endangered meanwhile waits no longer.
 const REBUILDS_PER_LOOK: usize = 64;
-/// Looking takes at most this part of the time, however many packs there are.
-const LOOK_REST: u32 = 20;
+/// Looking takes at most this part of the time, however many packs there are: a hundredth.
+const LOOK_REST: u32 = 99;
 /// Looks that an estimate of the time left is drawn from.
 const PROGRESS_LOOKS: usize = 32;
 

@@ -26,6 +26,7 @@ mod log;
 mod member;
 mod note;
 mod pack;
+mod presence;
 mod proof;
 mod recovery;
 mod registry;
@@ -53,6 +54,7 @@ pub use note::{
     verify_note,
 };
 pub use pack::{KEEP_IN_MAX, Pack, PackError, WRAP_LEN_MAX, WRAPS_MAX};
+pub use presence::{Presence, Subject, check_presence};
 pub use proof::{NotProven, Parts, Proven, build_proof, check_proof, commitment};
 pub use recovery::{
     HOLDERS_MAX, NotPolicy, Opened, RECOVERY_WITNESSES_MAX, RecoveryError, RecoveryPolicy, merge, note_text,

@@ -392,7 +392,7 @@ impl View {
     /// | 4, key of a validator with evidence against it | the same |
     /// | 5, id of a proposal that passed | height (u64) of the block it passed with |
     pub(crate) fn map(&self) -> BTreeMap<Vec<u8>, Digest> {
-        let key = |kind: u8, id: &[u8; 32]| [&[kind], id.as_slice()].concat();
+        let key = state_key;
         let hash = |parts: &[&[u8]]| Digest(Sha256::digest(parts.concat()).into());
         let height = |since: &Option<Height>| since.map_or(u64::MAX, |height| height.0).to_be_bytes();
         let members = self
@@ -515,6 +515,11 @@ fn member(record: &v1::MemberRecord) -> Member {
 
 fn signer(member: &MemberId, signer: &[u8]) -> [u8; 32] {
     signer_of(member, signer).expect("the message was verified")
+}
+
+/// A key of [`View::map`].
+pub(crate) fn state_key(kind: u8, id: &[u8; 32]) -> Vec<u8> {
+    [&[kind], id.as_slice()].concat()
 }
 
 /// A field whose length was checked when its message was verified.

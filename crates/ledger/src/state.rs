@@ -515,6 +515,10 @@ impl State {
         self.validators.insert(height, opened.validators);
     }
 
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
     pub(crate) fn eras(&self) -> &Eras {
         &self.eras
     }
