@@ -194,7 +194,7 @@ fn a_header_is_taken_with_the_body_that_was_proposed_and_else_waits_for_it() {
     let (signed, body) = (signed_header(&block), block.body.clone().unwrap());
     let digest = bithealth_proto::digest(block.header.as_ref().unwrap());
     let unsigned = v1::SignedHeader { certificate: Some(v1::Certificate::default()), ..signed.clone() };
-    assert!(matches!(hears.receive_header(&unsigned).unwrap(), Received::False(_)));
+    assert!(matches!(hears.receive_header(&unsigned).unwrap(), Received::Forged(_)));
     assert_eq!((votes.headed(), hears.headed()), (None, None));
 
     assert_eq!(votes.receive_header(&signed).unwrap(), Received::New, "it voted for this body");
@@ -221,7 +221,7 @@ fn of_a_message_of_entries_all_before_the_first_bad_one_are_taken() {
     let entries: Vec<_> = (0..4).map(|at| notarise(&author, at)).collect();
     let forged = v1::SignedEntry { signature: entries[3].signature.clone(), ..entries[2].clone() };
     let message = [entries[0].clone(), entries[1].clone(), forged, entries[3].clone()];
-    assert!(matches!(reader.receive_entries(&message).unwrap(), (2, Received::False(_))));
+    assert!(matches!(reader.receive_entries(&message).unwrap(), (2, Received::Forged(_))));
     assert_eq!(reader.receive_entries(&entries[3..]).unwrap(), (0, Received::Behind));
     assert_eq!(reader.receive_entries(&entries).unwrap(), (4, Received::New));
     assert_eq!(reader.receive_entries(&entries).unwrap(), (4, Received::Known));
