@@ -244,10 +244,10 @@ fn what_is_not_final_cannot_be_proven() {
 }
 
 #[test]
-fn a_proof_has_at_most_a_mebibyte() {
+fn a_proof_has_at_most_eight_mebibytes() {
     let filled = |len: usize| changed(|it| it.path = vec![vec![0; len].into()]);
     let (empty, max) = (encode(&v1::Proof { path: vec![], ..notarised() }).len(), v1::Proof::LEN_MAX);
-    let fits = max - empty - 4; // tag, and a length of three bytes
+    let fits = max - empty - 5; // tag, and a length of four bytes
     assert_eq!(filled(fits), NotProven::Length { what: "a digest of a path", got: fits });
     assert_eq!(filled(fits + 1), NotProven::TooLong { got: max + 1, max });
 }
