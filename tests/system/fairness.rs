@@ -12,7 +12,7 @@ const COPIES: [&str; 2] = ["--survive", "0,1"];
 
 fn put(cluster: &Cluster, clinic: &str, record: &str, wait: &str) -> Value {
     let path = cluster.path(record);
-    write(&path, &bytes_of(record.len() as u64, RECORD_LEN));
+    write(&path, bytes_of(record.len() as u64, RECORD_LEN));
     cluster[clinic].done(&["put", path.to_str().unwrap(), COPIES[0], COPIES[1], "--wait", wait]);
     cluster[clinic].status()
 }
