@@ -299,7 +299,9 @@ fn who_comes_first_changes_from_block_to_block() {
     let (mut state, mut authors) = network(3);
     let mut firsts = std::collections::BTreeSet::new();
     for number in 0..32 {
-        authors.iter_mut().for_each(|author| drop(author.take(&mut state, note(number))));
+        for author in &mut authors {
+            author.take(&mut state, note(number));
+        }
         let covered = state.open_frontier();
         assert!(covered.is_sorted_by_key(|it| it.author.clone()) && covered.len() == 3);
         firsts.insert(*state.logs_in_turn().next().unwrap().0);
