@@ -1,6 +1,7 @@
 //! The task that owns the swarm.
 
 mod dials;
+mod gossip;
 mod kept;
 
 use std::collections::HashMap;
@@ -8,22 +9,22 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use bithealth_types::{Digest, NodeId};
+use bithealth_types::NodeId;
 use futures::StreamExt;
-use libp2p::gossipsub::{self, MessageAcceptance, MessageId};
+use libp2p::gossipsub;
 use libp2p::swarm::{ConnectionId, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, identify, kad, ping};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
-use crate::behaviour::{self, Behaviour, BehaviourEvent};
+use crate::behaviour::{Behaviour, BehaviourEvent};
 use crate::command::Command;
 use crate::event::Outbox;
 use crate::id::with_peer;
 use crate::peers::Peers;
 use crate::start::is_taken;
 use crate::streams::Inbound;
-use crate::{Config, Event, GossipId, PublishError, Topic, Verdict, node_id};
+use crate::{Config, Event, node_id};
 use dials::Dials;
 use kept::{Kept, KeptState};
 
@@ -157,35 +158,6 @@ impl Task {
         self.peers.forget_if_stranger(&node);
     }
 
-    fn publish(&mut self, topic: Topic, bytes: &[u8]) -> Result<(), PublishError> {
-        let max = behaviour::gossip_len_max(&self.config, topic);
-        if bytes.len() > max {
-            return Err(PublishError::TooLong { topic, got: bytes.len(), max });
-        }
-        match self.swarm.behaviour_mut().gossip.inner().publish(behaviour::topic(topic), bytes) {
-            Ok(_) | Err(gossipsub::PublishError::Duplicate) => Ok(()),
-            Err(gossipsub::PublishError::NoPeersSubscribedToTopic) => Err(PublishError::NoPeers { topic }),
-            Err(gossipsub::PublishError::AllQueuesFull(peers)) => Err(PublishError::Busy { peers }),
-            Err(gossipsub::PublishError::MessageTooLarge) => {
-                Err(PublishError::TooLong { topic, got: bytes.len(), max })
-            }
-            Err(error @ (gossipsub::PublishError::SigningError(_) | gossipsub::PublishError::TransformFailed(_))) => {
-                unreachable!("nothing is signed or transformed: {error}")
-            }
-        }
-    }
-
-    fn judge(&mut self, id: GossipId, from: &PeerId, verdict: Verdict) {
-        let acceptance = match verdict {
-            Verdict::Accept => MessageAcceptance::Accept,
-            Verdict::Ignore => MessageAcceptance::Ignore,
-            Verdict::Reject => MessageAcceptance::Reject,
-        };
-        let id = MessageId::from(id.0.as_bytes().to_vec());
-        // `false` where the message has left the cache: too late to pass it on.
-        self.swarm.behaviour_mut().gossip.inner().report_message_validation_result(&id, from, acceptance);
-    }
-
     fn on_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, num_established, .. } => {
@@ -291,24 +263,6 @@ impl Task {
     fn on_stream(&mut self, Inbound { from, protocol, stream }: Inbound) {
         if self.outbox.offer(Event::Stream { from, protocol, stream }).is_err() {
             tracing::warn!(peer = %from, %protocol, "events are not read fast enough, a stream is closed");
-        }
-    }
-
-    fn on_gossip(&mut self, from: PeerId, id: &MessageId, message: gossipsub::Message) {
-        let topic = Topic::ALL.into_iter().find(|one| one.name() == message.topic.as_str());
-        let (Some(topic), Ok(node), Ok(digest)) = (topic, node_id(&from), Digest::try_from(id.0.as_slice())) else {
-            return; // a topic we did not subscribe to
-        };
-        let id = GossipId(digest);
-        let max = behaviour::gossip_len_max(&self.config, topic);
-        if message.data.len() > max {
-            tracing::info!(peer = %node, got = message.data.len(), max, "a gossiped message is too long");
-            return self.judge(id, &from, Verdict::Reject);
-        }
-        let event = Event::Gossip { topic, from: node, id, bytes: message.data.into() };
-        if self.outbox.offer(event).is_err() {
-            tracing::debug!(peer = %node, "events are not read fast enough, a message is ignored");
-            self.judge(id, &from, Verdict::Ignore);
         }
     }
 
