@@ -12,13 +12,16 @@ use libp2p::gossipsub::{
 };
 use libp2p::kad::store::{MemoryStore, MemoryStoreConfig};
 use libp2p::swarm::{NetworkBehaviour, StreamProtocol};
-use libp2p::{connection_limits, identify, kad, memory_connection_limits, ping};
+use libp2p::{PeerId, connection_limits, dcutr, identify, kad, memory_connection_limits, ping, relay as circuit};
 use sha2::{Digest as _, Sha256};
 
+use crate::dial_back::DialBack;
 use crate::gate::Gate;
+use crate::lan::Lan;
 use crate::peers::Peers;
+use crate::probe::Probe;
 use crate::streams::Streams;
-use crate::{Config, GossipId, Keys, Topic};
+use crate::{Config, GossipId, Keys, Topic, relay};
 
 /// What identify names us by.
 const PROTOCOL_VERSION: &str = "bithealth/1";
@@ -50,12 +53,28 @@ pub(crate) struct Behaviour {
     pub(crate) streams: Streams,
     pub(crate) gossip: Gate<gossipsub::Behaviour>,
     pub(crate) kademlia: Gate<kad::Behaviour<MemoryStore>>,
-    identify: identify::Behaviour,
+    /// What strangers say of our address is of no interest.
+    pub(crate) identify: Gate<identify::Behaviour>,
     ping: ping::Behaviour,
+    pub(crate) probe: Probe,
+    dial_back: Gate<DialBack>,
+    pub(crate) relay: Gate<circuit::Behaviour>,
+    /// Speaks only with relays that we chose. It is not behind a gate: it must hear of every connection.
+    relayed: circuit::client::Behaviour,
+    pub(crate) punch: Gate<dcutr::Behaviour>,
+    lan: Lan,
 }
 
 impl Behaviour {
-    pub(crate) fn new(keys: &Keys, genesis: GenesisId, config: &Config, peers: &Arc<Peers>) -> Self {
+    /// Within a runtime.
+    pub(crate) fn new(
+        keys: &Keys,
+        genesis: GenesisId,
+        config: &Config,
+        peers: &Arc<Peers>,
+        relayed: circuit::client::Behaviour,
+    ) -> Self {
+        let us = keys.pair().public().to_peer_id();
         let identify = identify::Config::new(PROTOCOL_VERSION.into(), keys.pair().public())
             .with_agent_version(concat!("bithealth/", env!("CARGO_PKG_VERSION")).into())
             .with_push_listen_addr_updates(true)
@@ -71,9 +90,25 @@ impl Behaviour {
             streams: Streams::new(peers.clone(), config),
             gossip: Gate::new(gossip(config), peers.clone()),
             kademlia: Gate::new(kademlia(keys, genesis), peers.clone()),
-            identify: identify::Behaviour::new(identify),
+            identify: Gate::new(identify::Behaviour::new(identify), peers.clone()),
             ping: ping::Behaviour::new(ping),
+            probe: Probe::new(),
+            dial_back: Gate::new(DialBack::new(), peers.clone()),
+            relay: Gate::new(relay::behaviour(us, config), peers.clone()),
+            relayed,
+            punch: Gate::new(dcutr::Behaviour::new(us), peers.clone()),
+            lan: if config.looks_on_lan() { Lan::on(us) } else { Lan::off() },
         }
+    }
+
+    /// Lets all behaviours meet a peer that has just been admitted.
+    pub(crate) fn open(&mut self, peer: PeerId) {
+        self.gossip.open(peer);
+        self.kademlia.open(peer);
+        self.identify.open(peer);
+        self.dial_back.open(peer);
+        self.relay.open(peer);
+        self.punch.open(peer);
     }
 }
 

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::address::{Scope, scope};
+
 /// Bytes that each yamux stream may always receive, as its specification says. The window of a connection must hold
 /// this much for each of its streams.
 const STREAM_WINDOW: usize = 256 << 10;
@@ -22,7 +24,8 @@ pub struct Config {
 
     /// Connections in all. 256 hold a hundred organisations of two nodes, each seen twice for a moment.
     pub connections_max: u32,
-    /// Connections with one peer. 3, since both sides may dial at once and a lost connection may still be counted.
+    /// Connections with one peer. 8, since both sides may dial at once, over a relay and without, a relay is kept over
+    /// both transports, AutoNAT makes one of its own, and a lost connection may still be counted.
     pub connections_per_peer_max: u32,
     /// Connections that are still shaking hands, in each direction. A handshake costs CPU and proves nothing yet.
     pub connections_pending_max: u32,
@@ -71,6 +74,23 @@ pub struct Config {
     pub events_max: usize,
     /// Addresses remembered of one peer.
     pub addresses_per_peer_max: usize,
+
+    /// Look for nodes on the same LAN, by multicast DNS. Not done where we listen for this machine only.
+    pub mdns: bool,
+    /// Relay for members that cannot be reached, as soon as we know that we can be.
+    pub relay: bool,
+    /// Members that may be reached through us. Each keeps a connection, and there are no more than that anyway; half of
+    /// them stay for others.
+    pub relay_reservations_max: usize,
+    /// Circuits through us at once. Each costs two streams: at most twice 256 KiB of what was received and not yet sent.
+    pub relay_circuits_max: usize,
+    /// Circuits of one member at once, from it and to it. They are streams of its one connection.
+    pub relay_circuits_per_peer_max: usize,
+    /// A circuit is cut after so many bytes, both ways together; its ends then ask for a new one. 256 MiB carry 64 shards
+    /// of a full pack, so that few are cut in two. With the rate of circuits it bounds the rate of bytes.
+    pub relay_circuit_bytes_max: u64,
+    /// A circuit is cut after this time, however little it carries. Its ends then try again to do without.
+    pub relay_circuit_ms_max: u64,
 }
 
 impl Default for Config {
@@ -79,7 +99,7 @@ impl Default for Config {
             listen: vec!["/ip4/0.0.0.0/tcp/4401".into(), "/ip4/0.0.0.0/udp/4401/quic-v1".into()],
             announce: Vec::new(),
             connections_max: 256,
-            connections_per_peer_max: 3,
+            connections_per_peer_max: 8,
             connections_pending_max: 64,
             memory_max: 2 << 30,
             streams_per_peer_max: 96,
@@ -98,6 +118,13 @@ impl Default for Config {
             gossip_queue_max: 1024,
             events_max: 1024,
             addresses_per_peer_max: 16,
+            mdns: true,
+            relay: true,
+            relay_reservations_max: 128,
+            relay_circuits_max: 128,
+            relay_circuits_per_peer_max: 32,
+            relay_circuit_bytes_max: 256 << 20,
+            relay_circuit_ms_max: 3_600_000,
         }
     }
 }
@@ -147,6 +174,11 @@ impl Config {
             ("gossip_heartbeat_ms", self.gossip_heartbeat_ms),
             ("ping_interval_ms", self.ping_interval_ms),
             ("events_max", self.events_max as u64),
+            ("relay_reservations_max", self.relay_reservations_max as u64),
+            ("relay_circuits_max", self.relay_circuits_max as u64),
+            ("relay_circuits_per_peer_max", self.relay_circuits_per_peer_max as u64),
+            ("relay_circuit_bytes_max", self.relay_circuit_bytes_max),
+            ("relay_circuit_ms_max", self.relay_circuit_ms_max),
         ];
         if let Some((name, _)) = counts.into_iter().find(|(_, value)| *value == 0) {
             return Err(ConfigError::Zero { name });
@@ -165,6 +197,12 @@ impl Config {
     /// Streams of one connection: ours both ways, and those of the behaviours.
     pub(crate) fn streams_per_connection_max(&self) -> usize {
         2 * self.streams_per_peer_max + STREAMS_SPARE
+    }
+
+    /// Whether nodes on the same LAN could connect with us.
+    pub(crate) fn looks_on_lan(&self) -> bool {
+        let is_near = |address: &str| address.parse().is_ok_and(|address| scope(&address) == Scope::Loopback);
+        self.mdns && self.listen.iter().any(|address| !is_near(address))
     }
 
     pub(crate) fn hello_timeout(&self) -> Duration {
@@ -203,6 +241,18 @@ mod tests {
     fn a_first_delay_above_the_longest_is_refused() {
         let config = Config { redial_min_ms: 9, redial_max_ms: 8, ..Config::default() };
         assert_eq!(config.check(), Err(ConfigError::Redial { min: 9, max: 8 }));
+    }
+
+    #[test]
+    fn who_listens_for_this_machine_only_asks_nobody_on_the_lan() {
+        let looks = |listen: &[&str], mdns| {
+            let listen = listen.iter().map(|one| (*one).to_owned()).collect();
+            Config { listen, mdns, ..Config::default() }.looks_on_lan()
+        };
+        assert!(!looks(&["/ip4/127.0.0.1/tcp/0", "/ip6/::1/tcp/0"], true));
+        assert!(!looks(&[], true));
+        assert!(looks(&["/ip4/127.0.0.1/tcp/0", "/ip4/0.0.0.0/tcp/0"], true));
+        assert!(!looks(&["/ip4/0.0.0.0/tcp/0"], false));
     }
 
     #[test]

@@ -51,6 +51,11 @@ pub enum Event {
         /// With our peer id at its end.
         address: String,
     },
+    /// An admitted peer says where it can be reached now: [`crate::Net::addresses_of`].
+    Moved {
+        /// The peer.
+        node: NodeId,
+    },
 }
 
 /// What gossip is about.

@@ -71,6 +71,11 @@ pub fn peer_id(node: &NodeId) -> Option<PeerId> {
     Some(PublicKey::from(key).to_peer_id())
 }
 
+/// The node an address names at its end; none if it names none, or is no multiaddress.
+pub fn node_at(address: &str) -> Option<NodeId> {
+    node_id(&peer_of(&address.parse().ok()?)?).ok()
+}
+
 /// The peer id an address ends with.
 pub(crate) fn peer_of(address: &Multiaddr) -> Option<PeerId> {
     match address.iter().last() {
@@ -104,6 +109,16 @@ mod tests {
             assert_eq!(peer, keys.pair().public().to_peer_id());
             assert_eq!(node_id(&peer), Ok(keys.node_id()));
         }
+    }
+
+    #[test]
+    fn an_address_names_its_node_at_its_end() {
+        let (relay, node) = (Keys::from_seed([1; 32]), Keys::from_seed([2; 32]));
+        let [relay, peer] = [&relay, &node].map(|keys| keys.pair().public().to_peer_id());
+        let at = format!("/ip4/9.9.9.9/tcp/1/p2p/{relay}/p2p-circuit");
+        assert_eq!(node_at(&format!("{at}/p2p/{peer}")), Some(node.node_id()));
+        assert_eq!(node_at(&at), None);
+        assert_eq!(node_at("9.9.9.9:1"), None);
     }
 
     #[test]

@@ -7,17 +7,24 @@
 //! that is not admitted can open [`Protocol::Hello`] and nothing else, takes no part in gossip or in the search for
 //! addresses, and is disconnected after [`Config::hello_timeout_ms`].
 
+mod address;
 mod behaviour;
 mod command;
 mod config;
+mod dial_back;
 mod event;
 mod frame;
 mod gate;
 mod id;
+mod lan;
 mod muxer;
 mod net;
 mod peers;
+mod probe;
+mod reach;
 mod redial;
+mod relay;
+mod relays;
 mod start;
 mod streams;
 mod task;
@@ -26,8 +33,9 @@ mod tls;
 pub use config::{Config, ConfigError};
 pub use event::{Event, Events, GossipId, Topic, Verdict};
 pub use frame::{FrameError, Reader, Stream, Writer};
-pub use id::{Keys, NotEd25519, node_id, peer_id};
+pub use id::{Keys, NotEd25519, node_at, node_id, peer_id};
 pub use net::{DialError, Net, OpenError, PublishError, Stopped, Tried};
-pub use peers::Traffic;
+pub use peers::{Path, Reached, Traffic};
+pub use reach::Reach;
 pub use start::{StartError, start};
 pub use streams::Protocol;

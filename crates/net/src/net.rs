@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::command::Command;
 use crate::id::{peer_of, with_peer, without_peer};
-use crate::peers::{Peers, Traffic};
+use crate::peers::{Path, Peers, Reached, Traffic};
 use crate::streams::{Open, Protocol};
 use crate::{GossipId, NotEd25519, Stream, Topic, Verdict, node_id, peer_id};
 
@@ -37,9 +37,20 @@ impl Net {
         self.node
     }
 
-    /// Where we listen and what we announce, with our peer id at the end of each.
+    /// Where we listen, what we announce, where others were found to reach us, and through whom; with our peer id at the end
+    /// of each, and those first that most can reach.
     pub fn listen_addresses(&self) -> Vec<String> {
-        self.peers.listening().iter().map(ToString::to_string).collect()
+        self.peers.own_addresses().iter().map(ToString::to_string).collect()
+    }
+
+    /// How others reach us.
+    pub fn reached(&self) -> Reached {
+        self.peers.reached()
+    }
+
+    /// How streams with a node go; none without a connection.
+    pub fn path(&self, node: &NodeId) -> Option<Path> {
+        self.peers.get(node)?.path()
     }
 
     /// The peers a connection stands with, admitted or not, in the order of their ids.

@@ -7,6 +7,11 @@ use std::time::Duration;
 
 use bithealth_types::NodeId;
 use libp2p::Multiaddr;
+use libp2p::swarm::ConnectionId;
+
+use crate::Reach;
+use crate::address::sort_farthest_first;
+use crate::id::without_peer;
 
 /// What a connection with one peer carried and takes, since this process first met it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +24,47 @@ pub struct Traffic {
     pub bytes_out: u64,
     /// The last round trip of a ping; none before the first.
     pub round_trip: Option<Duration>,
+}
+
+/// How a connection goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Path {
+    /// Where the peer is, or the relay.
+    pub address: String,
+    /// Through whom; none: directly.
+    pub relay: Option<NodeId>,
+}
+
+/// How others reach this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reached {
+    /// Whether they can without help.
+    pub reach: Reach,
+    /// At which addresses, as far as that was tested; the operator's own word where nothing is.
+    pub addresses: Vec<String>,
+    /// Through whom besides.
+    pub relays: Vec<NodeId>,
+    /// Whether this node relays for others.
+    pub serves: bool,
+}
+
+/// How others reach this node, as the task keeps it.
+#[derive(Debug)]
+pub(crate) struct Outside {
+    pub(crate) reach: Reach,
+    /// Where they do without help.
+    pub(crate) direct: Vec<Multiaddr>,
+    /// Where they do through a relay.
+    pub(crate) circuits: Vec<Multiaddr>,
+    pub(crate) relays: Vec<NodeId>,
+    pub(crate) serves: bool,
+}
+
+impl Default for Outside {
+    fn default() -> Self {
+        let (direct, circuits, relays) = (Vec::new(), Vec::new(), Vec::new());
+        Self { reach: Reach::Unknown, direct, circuits, relays, serves: false }
+    }
 }
 
 /// One peer.
@@ -38,6 +84,8 @@ pub(crate) struct Peer {
     pub(crate) bytes_out: AtomicU64,
     round_trip: Mutex<Option<Duration>>,
     addresses: Mutex<Vec<Multiaddr>>,
+    /// How its connections go, the newest last.
+    paths: Mutex<Vec<(ConnectionId, Path)>>,
 }
 
 impl Peer {
@@ -53,7 +101,23 @@ impl Peer {
             bytes_out: AtomicU64::new(0),
             round_trip: Mutex::new(None),
             addresses: Mutex::new(Vec::new()),
+            paths: Mutex::new(Vec::new()),
         }
+    }
+
+    pub(crate) fn connected(&self, connection: ConnectionId, path: Path) {
+        lock(&self.paths).push((connection, path));
+    }
+
+    pub(crate) fn closed(&self, connection: ConnectionId) {
+        lock(&self.paths).retain(|(one, _)| *one != connection);
+    }
+
+    /// How streams go: directly where they can.
+    pub(crate) fn path(&self) -> Option<Path> {
+        let paths = lock(&self.paths);
+        let direct = paths.iter().rfind(|(_, path)| path.relay.is_none());
+        direct.or(paths.last()).map(|(_, path)| path.clone())
     }
 
     pub(crate) fn measured(&self, round_trip: Duration) {
@@ -64,16 +128,24 @@ impl Peer {
         lock(&self.addresses).clone()
     }
 
-    /// Puts `addresses` in front of those known, and forgets what goes beyond `max`.
-    pub(crate) fn learn(&self, addresses: impl IntoIterator<Item = Multiaddr>, max: usize) {
+    /// Forgets an address.
+    pub(crate) fn unlearn(&self, address: &Multiaddr) {
+        let address = without_peer(address.clone());
+        lock(&self.addresses).retain(|one| *one != address);
+    }
+
+    /// Puts `addresses` in front of those known, and forgets what goes beyond `max`. Whether that changed anything.
+    pub(crate) fn learn(&self, addresses: impl IntoIterator<Item = Multiaddr>, max: usize) -> bool {
         let mut known = lock(&self.addresses);
+        let before = known.clone();
         let mut all: Vec<Multiaddr> = Vec::new();
-        for address in addresses.into_iter().chain(known.drain(..)) {
+        for address in addresses.into_iter().map(without_peer).chain(known.drain(..)) {
             if all.len() < max && !all.contains(&address) {
                 all.push(address);
             }
         }
         *known = all;
+        *known != before
     }
 }
 
@@ -82,6 +154,7 @@ impl Peer {
 pub(crate) struct Peers {
     map: Mutex<HashMap<NodeId, Arc<Peer>>>,
     listening: Mutex<Vec<Multiaddr>>,
+    outside: Mutex<Outside>,
 }
 
 impl Peers {
@@ -135,8 +208,37 @@ impl Peers {
         traffic
     }
 
+    /// Where we listen, and what the operator announces.
     pub(crate) fn listening(&self) -> MutexGuard<'_, Vec<Multiaddr>> {
         lock(&self.listening)
+    }
+
+    pub(crate) fn outside(&self) -> MutexGuard<'_, Outside> {
+        lock(&self.outside)
+    }
+
+    /// All addresses of ours, those first that most can reach.
+    pub(crate) fn own_addresses(&self) -> Vec<Multiaddr> {
+        let outside = self.outside();
+        let mut all: Vec<Multiaddr> = Vec::new();
+        for address in outside.direct.iter().chain(&outside.circuits).chain(self.listening().iter()) {
+            if !all.contains(address) {
+                all.push(address.clone());
+            }
+        }
+        sort_farthest_first(&mut all);
+        all
+    }
+
+    pub(crate) fn reached(&self) -> Reached {
+        let outside = self.outside();
+        let texts = |addresses: &[Multiaddr]| addresses.iter().map(ToString::to_string).collect();
+        Reached {
+            reach: outside.reach,
+            addresses: texts(&outside.direct),
+            relays: outside.relays.clone(),
+            serves: outside.serves,
+        }
     }
 }
 

@@ -40,6 +40,11 @@ impl Backoff {
         self.attempt = 0;
     }
 
+    /// Whether attempts have failed since it began.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.attempt > 1
+    }
+
     pub(crate) fn longest(&self) -> Duration {
         self.max
     }

@@ -128,7 +128,9 @@ fn build(keys: &Keys, genesis: GenesisId, config: &Config, peers: &Arc<Peers>) -
         })
         .with_dns()
         .map_err(|error| StartError::Resolver { error })?
-        .with_behaviour(|_| Behaviour::new(keys, genesis, config, peers))
+        .with_relay_client(tls::Upgrade::new, || muxer::Upgrade::new(config))
+        .map_err(|error| StartError::Certificate { error: error.to_string() })?
+        .with_behaviour(|_, relayed| Behaviour::new(keys, genesis, config, peers, relayed))
         .unwrap_or_else(|never: std::convert::Infallible| match never {})
         .with_swarm_config(|swarm| {
             swarm

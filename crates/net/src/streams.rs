@@ -15,7 +15,7 @@ use std::time::Duration;
 use bithealth_types::NodeId;
 use libp2p::PeerId;
 use libp2p::core::transport::PortUse;
-use libp2p::core::{Endpoint, Multiaddr};
+use libp2p::core::{ConnectedPoint, Endpoint, Multiaddr};
 use libp2p::swarm::handler::{
     ConnectionEvent, ConnectionHandler, ConnectionHandlerEvent, DialUpgradeError, FullyNegotiatedInbound,
     FullyNegotiatedOutbound, StreamUpgradeError, SubstreamProtocol,
@@ -85,9 +85,16 @@ pub(crate) struct Inbound {
 pub(crate) struct Streams {
     peers: Arc<Peers>,
     limits: Limits,
-    /// Per peer, the newest connection last.
-    connections: HashMap<PeerId, Vec<ConnectionId>>,
+    /// Per peer, the one to use last: see [`Self::open`].
+    connections: HashMap<PeerId, Vec<Usable>>,
     events: VecDeque<ToSwarm<Inbound, Open>>,
+}
+
+/// A connection that streams may be opened on.
+#[derive(Clone, Copy)]
+struct Usable {
+    id: ConnectionId,
+    relayed: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -102,9 +109,13 @@ impl Streams {
         Self { peers, limits, connections: HashMap::new(), events: VecDeque::new() }
     }
 
-    /// Opens a stream over the newest connection: an older one may be lost without our knowing yet.
+    /// Opens a stream: over a relay only where there is no direct connection, and over the newest, since an older one may
+    /// be lost without our knowing yet. One that the peer opened counts as new once it uses it: it may be there only to try
+    /// whether we can be reached.
     pub(crate) fn open(&mut self, peer: PeerId, node: NodeId, open: Open) {
-        let Some(&connection) = self.connections.get(&peer).and_then(|connections| connections.last()) else {
+        let connections = self.connections.get(&peer).map(Vec::as_slice).unwrap_or_default();
+        let direct = connections.iter().rfind(|one| !one.relayed);
+        let Some(&Usable { id: connection, .. }) = direct.or(connections.last()) else {
             let _ = open.reply.send(Err(OpenError::NotConnected { node })); // nobody waits any more: fine
             return;
         };
@@ -115,10 +126,19 @@ impl Streams {
         });
     }
 
-    fn handler(&self, peer: PeerId) -> Result<Handler, ConnectionDenied> {
+    /// The peer uses this connection.
+    fn used(&mut self, peer: PeerId, connection: ConnectionId) {
+        let Some(connections) = self.connections.get_mut(&peer) else { return };
+        if let Some(at) = connections.iter().position(|one| one.id == connection) {
+            connections[at..].rotate_left(1);
+        }
+    }
+
+    fn handler(&self, peer: PeerId, kept: Kept) -> Result<Handler, ConnectionDenied> {
         let node = node_id(&peer).map_err(ConnectionDenied::new)?;
         Ok(Handler {
             peer: self.peers.get_or_add(node),
+            kept,
             limits: self.limits,
             opens: VecDeque::new(),
             inbound: VecDeque::new(),
@@ -137,7 +157,7 @@ impl NetworkBehaviour for Streams {
         _: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<Handler, ConnectionDenied> {
-        self.handler(peer)
+        self.handler(peer, Kept::WithPeer)
     }
 
     fn handle_established_outbound_connection(
@@ -146,19 +166,27 @@ impl NetworkBehaviour for Streams {
         peer: PeerId,
         _: &Multiaddr,
         _: Endpoint,
-        _: PortUse,
+        port_use: PortUse,
     ) -> Result<Handler, ConnectionDenied> {
-        self.handler(peer)
+        self.handler(peer, if is_test(port_use) { Kept::No } else { Kept::WithPeer })
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         match event {
             FromSwarm::ConnectionEstablished(event) => {
-                self.connections.entry(event.peer_id).or_default().push(event.connection_id);
+                let relayed = event.endpoint.is_relayed();
+                let one = Usable { id: event.connection_id, relayed };
+                match event.endpoint {
+                    ConnectedPoint::Dialer { port_use, .. } if is_test(*port_use) => {}
+                    ConnectedPoint::Dialer { .. } => self.connections.entry(event.peer_id).or_default().push(one),
+                    ConnectedPoint::Listener { .. } => {
+                        self.connections.entry(event.peer_id).or_default().insert(0, one);
+                    }
+                }
             }
             FromSwarm::ConnectionClosed(event) => {
                 if let Some(connections) = self.connections.get_mut(&event.peer_id) {
-                    connections.retain(|one| *one != event.connection_id);
+                    connections.retain(|one| one.id != event.connection_id);
                     if connections.is_empty() {
                         self.connections.remove(&event.peer_id);
                     }
@@ -168,7 +196,8 @@ impl NetworkBehaviour for Streams {
         }
     }
 
-    fn on_connection_handler_event(&mut self, _: PeerId, _: ConnectionId, event: Inbound) {
+    fn on_connection_handler_event(&mut self, peer: PeerId, connection: ConnectionId, event: Inbound) {
+        self.used(peer, connection);
         self.events.push_back(ToSwarm::GenerateEvent(event));
     }
 
@@ -177,9 +206,23 @@ impl NetworkBehaviour for Streams {
     }
 }
 
+/// Whether a connection was made only to try whether the peer can be reached: nothing else dials from a port of its own.
+fn is_test(port_use: PortUse) -> bool {
+    port_use == PortUse::New
+}
+
+/// Whether a connection stays when it is idle.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    /// As long as the peer is kept.
+    WithPeer,
+    No,
+}
+
 /// The streams of one connection.
 pub(crate) struct Handler {
     peer: Arc<Peer>,
+    kept: Kept,
     limits: Limits,
     opens: VecDeque<Open>,
     inbound: VecDeque<Inbound>,
@@ -222,7 +265,7 @@ impl ConnectionHandler for Handler {
     }
 
     fn connection_keep_alive(&self) -> bool {
-        self.peer.kept.load(Relaxed)
+        self.kept == Kept::WithPeer && self.peer.kept.load(Relaxed)
     }
 
     fn poll(&mut self, _: &mut Context<'_>) -> Poll<ConnectionHandlerEvent<Offer, Open, Inbound>> {

@@ -3,6 +3,8 @@
 mod dials;
 mod gossip;
 mod kept;
+mod link;
+mod nat;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,22 +13,25 @@ use std::time::Duration;
 
 use bithealth_types::NodeId;
 use futures::StreamExt;
+use libp2p::core::ConnectedPoint;
 use libp2p::gossipsub;
-use libp2p::swarm::{ConnectionId, SwarmEvent};
+use libp2p::swarm::{ConnectionId, DialError, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, identify, kad, ping};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
+use crate::address::{is_relayed, sort_farthest_first};
 use crate::behaviour::{Behaviour, BehaviourEvent};
 use crate::command::Command;
 use crate::event::Outbox;
 use crate::id::with_peer;
-use crate::peers::Peers;
+use crate::peers::{Peer, Peers};
 use crate::start::is_taken;
 use crate::streams::Inbound;
 use crate::{Config, Event, node_id};
 use dials::Dials;
 use kept::{Kept, KeptState};
+use nat::Nat;
 
 /// How exactly hello timeouts and redials are kept.
 const TICK: Duration = Duration::from_millis(50);
@@ -48,6 +53,7 @@ pub(crate) struct Task {
     strangers: HashMap<PeerId, Instant>,
     /// Nodes to stay connected with.
     kept: HashMap<PeerId, Kept>,
+    nat: Nat,
 }
 
 /// Waits until the system has taken our ports back: QUIC's socket outlives the swarm for a moment.
@@ -63,7 +69,10 @@ async fn ports_are_free(peers: &Peers) {
 impl Task {
     pub(crate) fn new(swarm: Swarm<Behaviour>, us: NodeId, config: Config, peers: Arc<Peers>, outbox: Outbox) -> Self {
         let (dials, strangers, kept) = (Dials::default(), HashMap::new(), HashMap::new());
-        Self { swarm, us, config, peers, outbox, dials, strangers, kept }
+        let nat = Nat::new(*swarm.local_peer_id(), !config.announce.is_empty());
+        let mut task = Self { swarm, us, config, peers, outbox, dials, strangers, kept, nat };
+        task.refresh_reach(); // the operator may have said how
+        task
     }
 
     /// Runs until it is told to stop or no handle is left.
@@ -141,8 +150,7 @@ impl Task {
         }
         self.strangers.remove(&peer);
         let behaviour = self.swarm.behaviour_mut();
-        behaviour.gossip.open(peer);
-        behaviour.kademlia.open(peer);
+        behaviour.open(peer);
         for address in known.addresses() {
             behaviour.kademlia.inner().add_address(&peer, address);
         }
@@ -154,6 +162,7 @@ impl Task {
             known.admitted.store(false, Relaxed);
         }
         self.swarm.behaviour_mut().kademlia.inner().remove_peer(&peer);
+        self.nat_expelled(peer);
         self.disconnect(peer);
         self.peers.forget_if_stranger(&node);
     }
@@ -162,26 +171,30 @@ impl Task {
         match event {
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, num_established, .. } => {
                 let first = num_established.get() == 1;
-                self.on_connected(peer_id, connection_id, endpoint.get_remote_address(), endpoint.is_dialer(), first);
+                self.on_connected(peer_id, connection_id, &endpoint, first);
             }
-            SwarmEvent::ConnectionClosed { peer_id, num_established, cause, .. } => {
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, cause, .. } => {
                 tracing::debug!(peer = %peer_id, cause = ?cause, left = num_established, "connection closed");
-                self.on_closed(peer_id, num_established);
+                self.on_closed(peer_id, connection_id, num_established);
             }
             SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
                 tracing::debug!(peer = ?peer_id, %error, "no connection");
                 self.dials.failed(&self.peers, connection_id, &error);
                 if let Some(peer) = peer_id {
+                    self.forget_circuits(&peer, &error);
                     self.wait_before_redial(peer);
                 }
             }
-            SwarmEvent::NewListenAddr { address, .. } => self.on_listening(address),
-            SwarmEvent::ExpiredListenAddr { address, .. } => {
-                let address = with_peer(address, *self.swarm.local_peer_id());
-                self.peers.listening().retain(|one| *one != address);
+            SwarmEvent::NewListenAddr { listener_id, address } if is_relayed(&address) => {
+                self.on_circuit(listener_id, address);
             }
-            SwarmEvent::ListenerClosed { addresses, reason, .. } => {
-                tracing::warn!(?addresses, ?reason, "no longer listening");
+            SwarmEvent::NewListenAddr { address, .. } => self.on_listening(address),
+            SwarmEvent::ExpiredListenAddr { address, .. } => self.on_not_listening(address),
+            SwarmEvent::ListenerClosed { listener_id, addresses, reason } => {
+                if !self.on_place_ended(listener_id) && !addresses.iter().all(is_relayed) {
+                    tracing::warn!(?addresses, ?reason, "no longer listening");
+                }
+                addresses.into_iter().for_each(|address| self.on_not_listening(address));
             }
             SwarmEvent::Behaviour(event) => self.on_behaviour(event),
             _ => {}
@@ -194,9 +207,16 @@ impl Task {
             BehaviourEvent::Gossip(gossipsub::Event::Message { propagation_source, message_id, message }) => {
                 self.on_gossip(propagation_source, &message_id, message);
             }
-            BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
+            BehaviourEvent::Identify(identify::Event::Received { peer_id, connection_id, info }) => {
+                self.nat_identified(peer_id, connection_id, &info);
                 self.on_identified(peer_id, info.listen_addrs);
             }
+            BehaviourEvent::Probe(tested) => self.on_tested(&tested),
+            BehaviourEvent::Lan(announced) => {
+                self.dial_neighbour(announced.peer, announced.addresses, Instant::now());
+            }
+            BehaviourEvent::Punch(punched) => self.on_punched(&punched),
+            BehaviourEvent::Relay(relayed) => tracing::debug!(event = ?relayed, "relaying"),
             BehaviourEvent::Ping(ping::Event { peer, result: Ok(round_trip), .. }) => {
                 if let Some(peer) = node_id(&peer).ok().and_then(|node| self.peers.get(&node)) {
                     peer.measured(round_trip);
@@ -222,17 +242,11 @@ impl Task {
         }
     }
 
-    fn on_connected(
-        &mut self,
-        peer: PeerId,
-        connection: ConnectionId,
-        address: &Multiaddr,
-        outbound: bool,
-        first: bool,
-    ) {
+    fn on_connected(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint, first: bool) {
         let node = node_id(&peer).expect("the streams' behaviour denies peers of other keys");
         let known = self.peers.get_or_add(node);
         known.connections.fetch_add(1, Relaxed);
+        self.nat_connected(peer, connection, endpoint);
         let now = Instant::now();
         if first {
             if !known.admitted.load(Relaxed) {
@@ -241,13 +255,15 @@ impl Task {
             if let Some(kept) = self.kept.get_mut(&peer) {
                 kept.state = KeptState::Connected { since: now };
             }
-            self.outbox.put(Event::Connected { node, addr: address.to_string(), outbound });
+            let addr = endpoint.get_remote_address().to_string();
+            self.outbox.put(Event::Connected { node, addr, outbound: endpoint.is_dialer() });
         }
         self.dials.connected(connection, peer, node);
     }
 
-    fn on_closed(&mut self, peer: PeerId, left: u32) {
+    fn on_closed(&mut self, peer: PeerId, connection: ConnectionId, left: u32) {
         let Ok(node) = node_id(&peer) else { return };
+        self.nat_closed(peer, connection);
         if let Some(known) = self.peers.get(&node) {
             known.connections.store(left as usize, Relaxed);
         }
@@ -266,14 +282,29 @@ impl Task {
         }
     }
 
-    fn on_identified(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
-        let known = node_id(&peer).ok().and_then(|node| self.peers.get(&node));
-        let Some(known) = known else { return };
-        known.learn(addresses, self.config.addresses_per_peer_max);
+    fn known(&self, peer: &PeerId) -> Option<Arc<Peer>> {
+        node_id(peer).ok().and_then(|node| self.peers.get(&node))
+    }
+
+    fn on_identified(&mut self, peer: PeerId, mut addresses: Vec<Multiaddr>) {
+        let Some(known) = self.known(&peer) else { return };
+        sort_farthest_first(&mut addresses);
+        let is_news = known.learn(addresses, self.config.addresses_per_peer_max);
         if known.admitted.load(Relaxed) {
             for address in known.addresses() {
                 self.swarm.behaviour_mut().kademlia.inner().add_address(&peer, address);
             }
+            if is_news {
+                let _ = self.outbox.offer(Event::Moved { node: known.node }); // it says so again in five minutes
+            }
+        }
+    }
+
+    /// Who is not at a relay any more is not called there again: it counts against us.
+    fn forget_circuits(&mut self, peer: &PeerId, error: &DialError) {
+        let (DialError::Transport(failed), Some(known)) = (error, self.known(peer)) else { return };
+        for (address, _) in failed.iter().filter(|(address, _)| is_relayed(address)) {
+            known.unlearn(address);
         }
     }
 
@@ -288,6 +319,14 @@ impl Task {
         }
     }
 
+    fn on_not_listening(&mut self, address: Multiaddr) {
+        if is_relayed(&address) {
+            return self.on_circuit_lost(&address);
+        }
+        let address = with_peer(address, *self.swarm.local_peer_id());
+        self.peers.listening().retain(|one| *one != address);
+    }
+
     fn on_tick(&mut self) {
         let now = Instant::now();
         let late: Vec<PeerId> =
@@ -298,6 +337,7 @@ impl Task {
             self.disconnect(peer);
         }
         self.redial_due(now);
+        self.nat_tick(now);
     }
 
     fn disconnect(&mut self, peer: PeerId) {

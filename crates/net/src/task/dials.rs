@@ -16,11 +16,14 @@ use crate::{DialError, Tried, node_id};
 
 type Reply = oneshot::Sender<Result<NodeId, DialError>>;
 
+/// Searches for addresses of kept nodes at once. Who is not sought now is sought after a later attempt.
+const SEARCHES_MAX: usize = 8;
+
 #[derive(Default)]
 pub(crate) struct Dials {
     /// Bounded by the connections that may be shaking hands.
     dialling: HashMap<ConnectionId, Dialling>,
-    /// Bounded by the callers, each of which waits for one.
+    /// Bounded by the callers, each of which waits for one, and by [`SEARCHES_MAX`] for kept nodes.
     searching: HashMap<QueryId, (PeerId, Option<Reply>)>,
 }
 
@@ -71,17 +74,22 @@ impl Dials {
         match swarm.dial(options(peer, addresses)) {
             Ok(()) => true,
             Err(SwarmError::NoAddresses) => {
-                // What is found goes into the table, where the next attempt finds it.
-                if !self.searching.values().any(|(sought, _)| *sought == peer) {
-                    let query = swarm.behaviour_mut().kademlia.inner().get_closest_peers(peer);
-                    self.searching.insert(query, (peer, None));
-                }
+                self.search(swarm, peer);
                 false
             }
             Err(error) => {
                 tracing::debug!(%peer, %error, "not redialled");
                 false
             }
+        }
+    }
+
+    /// Asks peers for the addresses of a kept node. What is found goes into the table, where the next attempt finds it.
+    pub(crate) fn search(&mut self, swarm: &mut Swarm<Behaviour>, peer: PeerId) {
+        let ours = self.searching.values().filter(|(_, reply)| reply.is_none());
+        if ours.clone().count() < SEARCHES_MAX && !ours.clone().any(|(sought, _)| *sought == peer) {
+            let query = swarm.behaviour_mut().kademlia.inner().get_closest_peers(peer);
+            self.searching.insert(query, (peer, None));
         }
     }
 

@@ -10,10 +10,14 @@ use tokio::time::Instant;
 use super::Task;
 use crate::redial::Backoff;
 
+/// Addresses that are tried of those somebody announces on the LAN.
+const NEIGHBOUR_ADDRESSES_MAX: usize = 4;
+
 pub(super) struct Kept {
     node: NodeId,
     backoff: Backoff,
     pub(super) state: KeptState,
+    neighbour_not_before: Instant,
 }
 
 pub(super) enum KeptState {
@@ -38,7 +42,8 @@ impl Task {
         } else {
             KeptState::Waiting { until: now }
         };
-        self.kept.insert(peer, Kept { node, backoff: Backoff::new(self.us, node, min, max), state });
+        let backoff = Backoff::new(self.us, node, min, max);
+        self.kept.insert(peer, Kept { node, backoff, state, neighbour_not_before: now });
     }
 
     pub(super) fn release(&mut self, peer: PeerId, node: NodeId) {
@@ -52,10 +57,25 @@ impl Task {
     pub(super) fn redial(&mut self, peer: PeerId) {
         let Some(kept) = self.kept.get_mut(&peer) else { return };
         kept.state = KeptState::Dialling;
+        if kept.backoff.has_failed() {
+            self.dials.search(&mut self.swarm, peer); // it may have moved: the next attempt knows
+        }
         let addresses = self.peers.get(&kept.node).map(|known| known.addresses()).unwrap_or_default();
         if !self.dials.redial(&mut self.swarm, peer, addresses) {
             self.wait_before_redial(peer);
         }
+    }
+
+    /// Dials a kept node that somebody announces on the LAN, whoever that was. Not more often than it would be redialled
+    /// at best, and what is announced is not kept: anybody can announce anything.
+    pub(super) fn dial_neighbour(&mut self, peer: PeerId, mut addresses: Vec<Multiaddr>, now: Instant) {
+        let Some(kept) = self.kept.get_mut(&peer) else { return };
+        if self.swarm.is_connected(&peer) || kept.neighbour_not_before > now {
+            return;
+        }
+        kept.neighbour_not_before = now + Duration::from_millis(self.config.redial_min_ms);
+        addresses.truncate(NEIGHBOUR_ADDRESSES_MAX);
+        self.dials.redial(&mut self.swarm, peer, addresses);
     }
 
     /// If the peer is kept and not connected: sets when it is dialled again.

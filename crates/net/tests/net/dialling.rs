@@ -179,6 +179,7 @@ async fn cable(to: String) -> (String, tokio::sync::oneshot::Sender<()>) {
 async fn a_peer_that_no_longer_answers_pings_is_disconnected() {
     let alert = Config { ping_interval_ms: 50, ping_timeout_ms: 200, ..config(TCP) };
     let (mut alice, bob) = (node_with(1, alert).await, node(2).await);
+    befriend(&alice, &bob).await; // or identify opens no stream
     let (address, plug) = cable(without_peer(&bob.addresses()[0]).to_owned()).await;
     alice.net.dial(vec![address]).await.unwrap();
     alice.sees_connected(bob.id()).await;

@@ -3,5 +3,7 @@
 mod admission;
 mod dialling;
 mod gossip;
+mod reaching;
+mod relaying;
 mod streams;
 mod support;

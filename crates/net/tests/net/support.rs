@@ -85,7 +85,7 @@ impl Node {
     async fn next_of_peers(&mut self) -> Event {
         loop {
             match self.next().await {
-                Event::NewAddress { .. } => {}
+                Event::NewAddress { .. } | Event::Moved { .. } => {}
                 event => return event,
             }
         }
