@@ -14,6 +14,7 @@ mod system {
     mod history;
     mod liar;
     mod loss;
+    mod nat;
     mod partition;
     mod patient;
     mod proofs;

@@ -14,6 +14,10 @@ pub struct Config {
     pub listen: Vec<String>,
     /// Peers to call first, as multiaddresses ending in `/p2p/…`.
     pub contacts: Vec<String>,
+    /// Look for members on the same LAN, by multicast DNS.
+    pub mdns: bool,
+    /// Relay for members that others cannot reach, where others can reach this node.
+    pub relay: bool,
     /// The file that unlocks the keys; without it the node asks for the passphrase.
     pub key_file: Option<PathBuf>,
     /// What every pack must survive [default: what the members decided, else a region and a node].
@@ -61,6 +65,8 @@ impl Default for Config {
         Self {
             listen: vec!["/ip4/0.0.0.0/tcp/4401".into(), "/ip4/0.0.0.0/udp/4401/quic-v1".into()],
             contacts: Vec::new(),
+            mdns: true,
+            relay: true,
             key_file: None,
             survive: None,
             keep_in: Vec::new(),

@@ -66,6 +66,7 @@ pub async fn run(node: Arc<Node>, mut events: Events) {
         match event {
             Event::Connected { node: peer, outbound: true, .. } => drop(tokio::spawn(greet(node.clone(), peer))),
             Event::Connected { .. } | Event::NewAddress { .. } => {}
+            Event::Moved { node: peer } => on_moved(&node, peer).await,
             Event::Disconnected { node: peer } => on_disconnected(&node, &peer),
             Event::Stream { from, protocol, stream } => on_stream(&node, from, protocol, stream),
             Event::Gossip { topic, from, id, bytes } => on_gossip(&node, topic, from, id, bytes).await,
@@ -202,6 +203,17 @@ async fn admit(node: &Arc<Node>, peer: NodeId, addresses: Vec<String>) {
     node.peers_changed.send_modify(|count| *count += 1);
 }
 
+/// A peer has other addresses than it had, as one that was given a place at a relay.
+async fn on_moved(node: &Arc<Node>, peer: NodeId) {
+    let book = node.clone();
+    blocking(move || {
+        let mut addresses = book.net.addresses_of(peer);
+        addresses.truncate(ADDRESSES_MAX);
+        remember(&book, &peer, &addresses);
+    })
+    .await;
+}
+
 fn on_disconnected(node: &Node, peer: &NodeId) {
     node.followers.end(peer);
     node.peers_changed.send_modify(|count| *count += 1);
@@ -271,11 +283,21 @@ pub async fn connect(node: Arc<Node>) {
         let node = node.clone();
         tokio::spawn(async move { call(&node, contact).await });
     }
+    let mut contacts: Vec<NodeId> = node.config.contacts.iter().filter_map(|it| bithealth_net::node_at(it)).collect();
+    for contact in &contacts {
+        let _ = node.net.keep(*contact, Vec::new()).await; // wherever it is by now; only fails while stopping
+    }
     loop {
         let others: Vec<NodeId> = {
             let state = node.chain.state();
             state.nodes().filter(|it| !it.retired && it.id != node.id()).map(|it| it.id).collect()
         };
+        if !others.is_empty() {
+            // From here on the ledger says with whom to stay connected.
+            for contact in contacts.drain(..).filter(|contact| !others.contains(contact)) {
+                let _ = node.net.release(contact).await; // only fails while stopping
+            }
+        }
         for other in others {
             if kept.insert(other) {
                 let book = node.clone();

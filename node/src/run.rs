@@ -169,7 +169,12 @@ async fn start(home: &Home, unlocking: &Unlocking) -> Result<(Arc<Node>, bitheal
     }
     let keys = Arc::new(keys);
     config.check_parameters(&chain.state().parameters())?;
-    let net_config = bithealth_net::Config { listen: config.listen.clone(), ..Default::default() };
+    let net_config = bithealth_net::Config {
+        listen: config.listen.clone(),
+        mdns: config.mdns,
+        relay: config.relay,
+        ..Default::default()
+    };
     let (net, events) = bithealth_net::start(*keys.node.seed(), genesis_id, net_config).await?;
     let vault = Arc::new(Vault::new(store.clone()));
     let catalogs = SealedCatalogs { vault: vault.clone(), chain: chain.clone(), keys: keys.clone() };

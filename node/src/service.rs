@@ -7,8 +7,9 @@ use bithealth_grant::{OrganisationSealing, Readers, Sealing};
 use bithealth_http::api::{
     AccusedInfo, Change, CheckpointInfo, CheckpointOf, CosignedBy, EntryAt, ExportFilter, FinalityInfo, HeaderRange,
     Held, InviteInfo, InviteOptions, KeepOptions, KeptPacks, ListFilter, MemberInfo, NodeInfo, Offence, OpenedAnswer,
-    PacksAt, PeerInfo, ProofOf, ProposalInfo, PutEvent, PutOptions, RecordInfo, RecordState, RecoveryInfo, RepairInfo,
-    RestoreEvent, RestorePhase, Status, StoredBytes, VerifyEvent, VerifyOptions, WitnessInfo,
+    PacksAt, PeerInfo, ProofOf, ProposalInfo, PutEvent, PutOptions, Reach, ReachInfo, RecordInfo, RecordState,
+    RecoveryInfo, RelayInfo, RepairInfo, RestoreEvent, RestorePhase, Status, StoredBytes, VerifyEvent, VerifyOptions,
+    WitnessInfo,
 };
 use bithealth_http::{ByteRange, ByteStream, ErrorBody, ErrorCode, EventStream, ExportAnswer, GetAnswer, Service};
 use bithealth_ledger::{Accused, State};
@@ -347,11 +348,13 @@ fn peers(node: &Node) -> Vec<PeerInfo> {
     let info = |peer: NodeId| {
         let bytes = traffic.iter().find(|it| it.node == peer);
         let region = node.chain.state().node(&peer).map(|it| it.region.clone()).unwrap_or_default();
+        let path = node.net.path(&peer);
         PeerInfo {
             node: peer,
             name: organisation_of(node, &peer),
             region,
-            address: node.net.addresses_of(peer).into_iter().next().unwrap_or_default(),
+            address: path.as_ref().map(|path| path.address.clone()).unwrap_or_default(),
+            relay: path.and_then(|path| path.relay),
             connected_since_ms: node.followers.since_ms(&peer).unwrap_or_default(),
             round_trip_ms: bytes.and_then(|it| it.round_trip).map(|it| it.as_micros().div_ceil(1000) as u64),
             bytes_in: ByteLen(bytes.map_or(0, |it| it.bytes_in)),
@@ -392,6 +395,7 @@ fn status(node: &Arc<Node>) -> Status {
         proposals: votes::waiting(node),
         members: members(node),
         warnings: warnings(node, &nodes),
+        reach: reach(node),
         nodes,
         packs: KeptPacks {
             local: packs.local,
@@ -411,6 +415,34 @@ fn status(node: &Arc<Node>) -> Status {
             capacity: ByteLen(node.certificate.capacity),
         },
     }
+}
+
+fn reach(node: &Node) -> ReachInfo {
+    let reached = node.net.reached();
+    let relay = |relay: &NodeId| RelayInfo { node: *relay, name: organisation_of(node, relay) };
+    let how = match reached.reach {
+        bithealth_net::Reach::Unknown => Reach::Unknown,
+        bithealth_net::Reach::Direct => Reach::Direct,
+        bithealth_net::Reach::Behind if reached.relays.is_empty() => Reach::OutgoingOnly,
+        bithealth_net::Reach::Behind => Reach::Relayed,
+    };
+    ReachInfo {
+        how,
+        addresses: reached.addresses,
+        relays: reached.relays.iter().map(relay).collect(),
+        serves: reached.serves,
+    }
+}
+
+/// What to do where nobody can connect with this node.
+fn unreached(node: &Node) -> Option<String> {
+    let is_alone = reach(node).how == Reach::OutgoingOnly;
+    is_alone.then(|| {
+        "others cannot connect with this node, and no member that can be reached relays for it; have your router pass the \
+         port it listens on (see `listen` in config.toml, TCP and UDP) to this machine, or ask a member whose node can be \
+         reached to set `relay = true`"
+            .into()
+    })
 }
 
 fn repair(node: &Node) -> RepairInfo {
@@ -514,6 +546,7 @@ fn warnings(node: &Node, nodes: &[NodeInfo]) -> Vec<String> {
         );
     }
     warnings.extend(unapproved(node));
+    warnings.extend(unreached(node));
     if node.chain.state().is_accused(&Accused::Author(node.id())) {
         let why = "was it run from an old copy of its folder?";
         let next = "set up a new node with the recovery kit: `bithealth restore`";

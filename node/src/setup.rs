@@ -428,7 +428,9 @@ fn contacts(node: &Arc<Node>) -> Vec<String> {
         order.extend(regions.iter_mut().filter_map(Vec::pop));
     }
     order.extend(own);
-    let others = order.iter().filter_map(|peer| node.net.addresses_of(*peer).into_iter().next());
-    let this = node.net.listen_addresses().into_iter().take(1);
+    // A relay serves members only: whoever these are for is none yet, or not at its new place.
+    let nearest = |addresses: Vec<String>| addresses.into_iter().find(|address| !address.contains("/p2p-circuit/"));
+    let others = order.iter().filter_map(|peer| nearest(node.net.addresses_of(*peer)));
+    let this = nearest(node.net.listen_addresses());
     others.chain(this).take(CONTACTS_MAX).collect()
 }

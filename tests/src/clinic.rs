@@ -66,6 +66,8 @@ pub struct Clinic {
     key_file: PathBuf,
     /// Its end of a network; none: it is on 127.0.0.1.
     wire: Option<Wire>,
+    /// What it is told of where to listen.
+    listen: Vec<String>,
     process: Option<Child>,
 }
 
@@ -82,14 +84,31 @@ impl Clinic {
             log_level: "warn,bithealth=info",
             capacity: None,
             wire: None,
+            listen: ["--listen", "/ip4/127.0.0.1/tcp/0"].map(str::to_owned).to_vec(),
             process: None,
         }
     }
 
     /// The same on a network: there it has an address of its own, and a port that stays.
     pub(crate) fn wired(mut self, wire: Wire) -> Self {
+        self.listen = vec!["--listen".to_owned(), format!("/ip4/{}/tcp/4401", wire.address)];
         self.wire = Some(wire);
         self
+    }
+
+    /// The same, and nobody told it how to listen.
+    pub(crate) fn wired_as_it_comes(mut self, wire: Wire) -> Self {
+        self.listen = Vec::new();
+        self.wire = Some(wire);
+        self
+    }
+
+    /// Its machine has another address from now on.
+    ///
+    /// # Panics
+    /// If it is not on a network.
+    pub fn move_to(&mut self, address: &str) {
+        self.wire.as_mut().expect("it is on a network").move_to(address);
     }
 
     /// Founds a network.
@@ -100,32 +119,25 @@ impl Clinic {
     /// The same with more said.
     pub fn init_with(&self, args: &[&str]) {
         let init = [&["init", "--network", "test", "--name", &self.name], args].concat();
-        self.done(&self.with_site(&init, &self.listen()));
+        self.done(&self.with_site(&init));
     }
 
     /// Joins with an invite.
     pub fn join(&self, invite: &str) -> Answer {
         let capacity = self.capacity.map(|capacity| ["--capacity", capacity]);
-        let listen = self.listen();
-        let join = ["join", invite, "--listen", &listen, "--key-file", text(&self.key_file)];
-        self.ask(&join.into_iter().chain(capacity.into_iter().flatten()).collect::<Vec<_>>())
+        let join = ["join", invite, "--key-file", text(&self.key_file)];
+        let listen = self.listen.iter().map(String::as_str);
+        self.ask(&join.into_iter().chain(listen).chain(capacity.into_iter().flatten()).collect::<Vec<_>>())
     }
 
     /// Sets an empty folder up from a kit, gets everything back, and writes the records to `output`.
     pub fn restore(&self, kit: &Path, output: &Path) -> Answer {
-        self.ask(&self.with_site(&["restore", "--kit", text(kit), "--output", text(output)], &self.listen()))
+        self.ask(&self.with_site(&["restore", "--kit", text(kit), "--output", text(output)]))
     }
 
-    fn with_site<'a>(&'a self, args: &[&'a str], listen: &'a str) -> Vec<&'a str> {
-        let site = ["--region", &self.region, "--jurisdiction", "EU", "--listen", listen];
-        [args, &site, &["--key-file", text(&self.key_file)]].concat()
-    }
-
-    fn listen(&self) -> String {
-        match &self.wire {
-            Some(wire) => format!("/ip4/{}/tcp/4401", wire.address),
-            None => "/ip4/127.0.0.1/tcp/0".to_owned(),
-        }
+    fn with_site<'a>(&'a self, args: &[&'a str]) -> Vec<&'a str> {
+        let site = ["--region", &self.region, "--jurisdiction", "EU", "--key-file", text(&self.key_file)];
+        args.iter().copied().chain(site).chain(self.listen.iter().map(String::as_str)).collect()
     }
 
     /// The key file of its node.
@@ -278,6 +290,11 @@ impl Clinic {
     /// What the node says of itself and its network.
     pub fn status(&self) -> Value {
         self.done(&["status"]).value().clone()
+    }
+
+    /// What the node says of a peer it is connected with.
+    pub fn peer(&self, name: &str) -> Option<Value> {
+        self.done(&["peers"]).lines.into_iter().find(|peer| peer["name"] == name)
     }
 
     /// Puts a file or folder and waits until it is durable here; the answer of a put that went well.

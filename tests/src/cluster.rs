@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::network::Network;
+use crate::network::{Network, Place};
 use crate::{Clinic, wait_until};
 
 /// Clinics that know one another, in a folder that vanishes with them.
@@ -26,12 +26,12 @@ impl Cluster {
 
     /// The same, with something changed in each clinic before its node starts.
     pub fn start_with(names: &[&str], change: impl Fn(&mut Clinic)) -> Self {
-        Self::start_on(None, names, Clinic::init, change)
+        Self::start_on(None, names, Clinic::init, |clinic, _| clinic, change)
     }
 
     /// The same, founded by `init`.
     pub fn start_founded(names: &[&str], init: impl Fn(&Clinic)) -> Self {
-        Self::start_on(None, names, init, |_| {})
+        Self::start_on(None, names, init, |clinic, _| clinic, |_| {})
     }
 
     /// The same, on a network that can be taken apart.
@@ -39,13 +39,32 @@ impl Cluster {
     /// # Panics
     /// Where network namespaces cannot be made: that takes root.
     pub fn start_wired(names: &[&str]) -> Self {
-        Self::start_on(Some(Network::new()), names, Clinic::init, |_| {})
+        let wire = |clinic: Clinic, network: &mut Network| clinic.wired(network.wire());
+        Self::start_on(Some(Network::private()), names, Clinic::init, wire, |_| {})
+    }
+
+    /// The same on one LAN, where nobody is told how to listen.
+    pub fn start_on_lan(names: &[&str]) -> Self {
+        let wire = |clinic: Clinic, network: &mut Network| clinic.wired_as_it_comes(network.wire());
+        Self::start_on(Some(Network::private()), names, Clinic::init, wire, |_| {})
+    }
+
+    /// The same in the world, each at its place, where nobody is told how to listen.
+    pub fn start_at(places: &[(&str, Place)]) -> Self {
+        let names: Vec<&str> = places.iter().map(|(name, _)| *name).collect();
+        let place = |name: &str| places.iter().find(|(one, _)| *one == name).expect("each has a place").1;
+        let wire = |clinic: Clinic, network: &mut Network| {
+            let wire = network.place(place(&clinic.name));
+            clinic.wired_as_it_comes(wire)
+        };
+        Self::start_on(Some(Network::world()), &names, Clinic::init, wire, |_| {})
     }
 
     fn start_on(
         network: Option<Network>,
         names: &[&str],
         init: impl Fn(&Clinic),
+        wire: impl Fn(Clinic, &mut Network) -> Clinic,
         change: impl Fn(&mut Clinic),
     ) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the test");
@@ -55,7 +74,7 @@ impl Cluster {
         for (index, name) in names.iter().enumerate() {
             let mut clinic = cluster.clinic(name);
             if let Some(network) = &mut cluster.network {
-                clinic = clinic.wired(network.wire());
+                clinic = wire(clinic, network);
             }
             match index.checked_sub(1).map(|index| &invites[index]) {
                 None => init(&clinic),

@@ -1,4 +1,4 @@
-//! Whole systems for tests: clinics of real processes, on 127.0.0.1 or on a network that can be taken apart, asked through
+//! Whole systems for tests: clinics of real processes, on 127.0.0.1 or on a network that can be taken apart and hides them, asked through
 //! the command line as people do.
 
 mod clinic;
@@ -17,5 +17,6 @@ pub use dice::Dice;
 pub use distance::Distance;
 pub use files::{bytes_of, files_of, real_data, same_files, text, write};
 pub use guest::Guest;
+pub use network::{Nat, Place};
 pub use program::program;
 pub use wait::{soon, wait_until};

@@ -1,4 +1,5 @@
-//! A network that can be taken apart: each clinic in a Linux network namespace of its own, with one wire to a switch.
+//! Networks that are not kind: each clinic in a Linux network namespace of its own, with one wire to a switch, or to a
+//! router that hides it. They can be taken apart, and addresses change.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,6 +10,47 @@ const PREFIX: &str = "bithealth-";
 /// Clinics on one network: their addresses end with 1 and up.
 const WIRES_MAX: usize = 254;
 
+/// What the wires of a private network begin with, and those of the world: a range for documentation (RFC 5737).
+const PRIVATE: &str = "10.0.0";
+const WORLD: &str = "203.0.113";
+
+/// Where a clinic stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// With an address that everybody reaches.
+    Public,
+    /// Behind a router of its own.
+    Behind(Nat),
+}
+
+/// What a router does with the ports of those behind it. All drop what nobody behind them asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nat {
+    /// It keeps them: whoever is told the address of a clinic can answer it there once the clinic has spoken first. As
+    /// most routers of homes and offices.
+    KeepsPorts,
+    /// It draws another for each destination: what one sees helps no other (symmetric NAT, RFC 4787 section 4.1).
+    DrawsPorts,
+}
+
+impl Nat {
+    /// The rules of its router.
+    fn rules(self) -> String {
+        let ports = match self {
+            Self::KeepsPorts => "",
+            Self::DrawsPorts => "fully-random",
+        };
+        let answers = "policy drop; iifname \"inside\" accept; ct state established,related accept;";
+        format!(
+            "table ip hides {{
+               chain leaves {{ type nat hook postrouting priority srcnat; oifname \"wire\" masquerade {ports}; }}
+               chain passes {{ type filter hook forward priority filter; {answers} }}
+               chain enters {{ type filter hook input priority filter; {answers} }}
+             }}"
+        )
+    }
+}
+
 /// A switch with one wire to each clinic. Everything is removed when it is dropped, also by a test that panics.
 ///
 /// The switch is a namespace too, so nothing here touches the machine's own network, and every network may use the same
@@ -16,6 +58,8 @@ const WIRES_MAX: usize = 254;
 #[derive(Debug)]
 pub(crate) struct Network {
     name: String,
+    /// What addresses on the switch begin with.
+    net: &'static str,
     wires: usize,
     sides: usize,
 }
@@ -25,24 +69,34 @@ pub(crate) struct Network {
 pub(crate) struct Wire {
     /// The namespace to run its programs in.
     pub(crate) namespace: String,
-    /// The only address there that others reach.
+    /// The only address there.
     pub(crate) address: String,
 }
 
 impl Network {
-    /// A switch without wires.
+    /// A private network: a switch without wires.
     ///
     /// # Panics
     /// Where namespaces cannot be made, with what it takes.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn private() -> Self {
+        Self::new(PRIVATE)
+    }
+
+    /// The same, with addresses of the world.
+    pub(crate) fn world() -> Self {
+        Self::new(WORLD)
+    }
+
+    fn new(net: &'static str) -> Self {
         static MADE: AtomicU32 = AtomicU32::new(0);
         remove_left_overs();
         let name = format!("{PREFIX}{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
-        let mut network = Self { name, wires: 0, sides: 0 };
+        let mut network = Self { name, net, wires: 0, sides: 0 };
         let made = run(&["netns", "add", &network.switch()]);
         made.unwrap_or_else(|error| {
             panic!(
-                "this test needs root, and `ip` of iproute2, to make network namespaces (see README, Try it): {error}"
+                "this test needs root, `ip` of iproute2 and, for routers, `nft` of nftables, to make network namespaces \
+                 (see README, Try it): {error}"
             )
         });
         network.want_sides(1);
@@ -53,14 +107,39 @@ impl Network {
     pub(crate) fn wire(&mut self) -> Wire {
         assert!(self.wires < WIRES_MAX, "{WIRES_MAX} clinics fit on a network");
         let (at, switch) = (self.wires, self.switch());
-        let wire = Wire { namespace: self.namespace(at), address: format!("10.0.0.{}", at + 1) };
+        let wire = Wire { namespace: self.namespace(at), address: format!("{}.{}", self.net, at + 1) };
         ip(&["netns", "add", &wire.namespace]);
         self.wires += 1; // from here on it is removed
         let end = ["peer", "name", "wire", "netns", &wire.namespace];
         ip(&[&["-n", &switch, "link", "add", &port(at), "type", "veth"], &end[..]].concat());
-        ip(&["-n", &wire.namespace, "address", "add", &format!("{}/24", wire.address), "dev", "wire"]);
-        ip(&["-n", &wire.namespace, "link", "set", "wire", "up"]);
+        wire.up("wire", &wire.address);
         ip(&["-n", &switch, "link", "set", &port(at), "master", &side(0), "up"]);
+        wire
+    }
+
+    /// A wire to the next clinic's place.
+    pub(crate) fn place(&mut self, place: Place) -> Wire {
+        match place {
+            Place::Public => self.wire(),
+            Place::Behind(nat) => self.behind(nat),
+        }
+    }
+
+    /// A wire to a router, and one from there to the next clinic.
+    fn behind(&mut self, nat: Nat) -> Wire {
+        let router = self.wire();
+        let inside = format!("192.168.{}", self.wires);
+        let wire = Wire { namespace: self.namespace(self.wires), address: format!("{inside}.2") };
+        ip(&["netns", "add", &wire.namespace]);
+        self.wires += 1; // from here on it is removed
+        let gateway = format!("{inside}.1");
+        let end = ["peer", "name", "wire", "netns", &wire.namespace];
+        ip(&[&["-n", &router.namespace, "link", "add", "inside", "type", "veth"], &end[..]].concat());
+        router.up("inside", &gateway);
+        wire.up("wire", &wire.address);
+        ip(&["-n", &wire.namespace, "route", "add", "default", "via", &gateway]);
+        router.run("sh", &["-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"]);
+        router.run("nft", &[&nat.rules()]);
         wire
     }
 
@@ -88,6 +167,25 @@ impl Network {
 
     fn namespace(&self, at: usize) -> String {
         format!("{}-{at}", self.name)
+    }
+}
+
+impl Wire {
+    /// It has another address from now on.
+    pub(crate) fn move_to(&mut self, address: &str) {
+        ip(&["-n", &self.namespace, "address", "flush", "dev", "wire"]);
+        self.up("wire", address);
+        self.address = address.to_owned();
+    }
+
+    fn up(&self, end: &str, address: &str) {
+        ip(&["-n", &self.namespace, "address", "add", &format!("{address}/24"), "dev", end]);
+        ip(&["-n", &self.namespace, "link", "set", end, "up"]);
+    }
+
+    /// Runs a program there to its end.
+    fn run(&self, program: &str, args: &[&str]) {
+        ip(&[&["netns", "exec", &self.namespace, program], args].concat());
     }
 }
 

@@ -13,7 +13,7 @@ pub use ledger::{
 };
 pub use network::{
     AccusedInfo, FinalityInfo, Held, InviteInfo, InviteOptions, KeptPacks, MemberInfo, NodeInfo, Offence, OpenedAnswer,
-    PacksAt, PeerInfo, RepairInfo, Status, StopAnswer, StoredBytes,
+    PacksAt, PeerInfo, Reach, ReachInfo, RelayInfo, RepairInfo, Status, StopAnswer, StoredBytes,
 };
 pub use progress::{RestoreEvent, RestorePhase, VerifyEvent, VerifyOptions};
 pub use put::{PutEvent, PutOptions, SurviveWanted, Wait};

@@ -5,11 +5,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bithealth_http::api::{
-    AccusedInfo, FinalityInfo, InviteOptions, KeptPacks, NodeInfo, Offence, PacksAt, PeerInfo, RepairInfo, Status,
-    WitnessInfo,
+    AccusedInfo, FinalityInfo, InviteOptions, KeptPacks, NodeInfo, Offence, PacksAt, PeerInfo, Reach, ReachInfo,
+    RepairInfo, Status, WitnessInfo,
 };
-
 use bithealth_store::is_in_use;
+use bithealth_types::NodeId;
 
 use super::args::{InviteArgs, KitArgs};
 use super::exit::Exit;
@@ -47,6 +47,7 @@ fn status_words(status: &Status, now_ms: u64) -> String {
     line("network", format!("{} ({members}, {nodes}; {tip})", status.network));
     let place = format!("in {} ({})", status.region, status.jurisdiction);
     line("this node", format!("{} of {}, {place}", status.node.short(), status.organisation));
+    line("reached", reach(&status.reach));
     let shared = status.records.saturating_sub(status.own_records);
     let records = format!("{} of ours, {}", count(status.own_records), len(status.bytes.records));
     line("records", if shared == 0 { records } else { format!("{records}; {} shared with us", count(shared)) });
@@ -70,6 +71,21 @@ fn status_words(status: &Status, now_ms: u64) -> String {
     status.warnings.iter().for_each(|warning| line("warning", warning.clone()));
     text.push('\n');
     text + &nodes_table(&status.nodes, &status.node.to_string(), now_ms)
+}
+
+/// How others reach this node.
+fn reach(it: &ReachInfo) -> String {
+    let relays = || it.relays.iter().map(|relay| relay.name.as_str()).collect::<Vec<_>>().join(", ");
+    let serves = if it.serves { "; relays for members that cannot be" } else { "" };
+    match it.how {
+        Reach::Unknown => "nobody has tried yet".to_owned(),
+        Reach::Direct => {
+            let at = it.addresses.first().map_or_else(String::new, |address| format!(" at {address}"));
+            format!("directly{at}{serves}")
+        }
+        Reach::Relayed => format!("through {}; directly where the routers allow it", relays()),
+        Reach::OutgoingOnly => "by nobody: there are only the connections it opens itself".to_owned(),
+    }
 }
 
 /// Whether history goes on, how much slack there is, and who is missing.
@@ -200,16 +216,19 @@ pub(crate) async fn peers(client: &Client, show: Show) -> Result<Exit, Failure> 
 }
 
 fn peers_table(peers: &[PeerInfo], now_ms: u64) -> String {
+    let name =
+        |node: &NodeId| peers.iter().find(|it| it.node == *node).map_or_else(|| node.short(), |it| it.name.clone());
     let rows: Vec<_> = peers
         .iter()
         .map(|peer| {
             let round_trip = peer.round_trip_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms} ms"));
             let since = ago(peer.connected_since_ms, now_ms);
-            let place = [peer.node.short(), peer.name.clone(), peer.region.clone(), peer.address.clone()];
+            let path = peer.relay.map_or_else(|| "direct".to_owned(), |relay| format!("through {}", name(&relay)));
+            let place = [peer.node.short(), peer.name.clone(), peer.region.clone(), path, peer.address.clone()];
             [place.to_vec(), vec![since, round_trip, len(peer.bytes_in), len(peer.bytes_out)]].concat()
         })
         .collect();
-    table(&["NODE", "ORGANISATION", "REGION", "ADDRESS", "CONNECTED", "ROUND TRIP", "IN", "OUT"], &rows)
+    table(&["NODE", "ORGANISATION", "REGION", "PATH", "ADDRESS", "CONNECTED", "ROUND TRIP", "IN", "OUT"], &rows)
 }
 
 /// Runs `invite`.
@@ -263,8 +282,8 @@ pub(crate) async fn stop(data_dir: &Path, client: &Client, show: Show) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bithealth_http::api::{Held, MemberInfo, RecoveryInfo, StoredBytes};
-    use bithealth_types::{ByteLen, GenesisId, Height, MemberId, NodeId};
+    use bithealth_http::api::{Held, MemberInfo, RecoveryInfo, RelayInfo, StoredBytes};
+    use bithealth_types::{ByteLen, GenesisId, Height, MemberId};
 
     fn node(byte: u8, connected: bool, last_heard_ms: Option<u64>) -> NodeInfo {
         NodeInfo {
@@ -305,6 +324,12 @@ mod tests {
                 given: ByteLen(6 << 30),
                 used: ByteLen(3 << 29),
             }],
+            reach: ReachInfo {
+                how: Reach::Direct,
+                addresses: vec!["/ip4/9.9.9.9/tcp/4401".into()],
+                serves: true,
+                ..ReachInfo::default()
+            },
             nodes: vec![node(1, true, None), node(2, true, None), node(3, false, Some(0)), node(4, false, None)],
             finality: FinalityInfo {
                 validators: 9,
@@ -349,6 +374,7 @@ mod tests {
         for part in [
             "north (1 organisation, 4 nodes; height 1,200, last block 4 s ago)",
             "records     20,000 of ours, 1.5 GiB; 5,000 shared with us",
+            "reached     directly at /ip4/9.9.9.9/tcp/4401; relays for members that cannot be",
             "7 packs replicated, 3 not yet",
             "5 of 9 validators are there, 6 decide: nothing becomes final until 1 more comes back",
             "12 entries wait for a block",
@@ -419,12 +445,28 @@ mod tests {
             name: "Anna".into(),
             region: "graz".into(),
             address: "/ip4/10.0.0.2/tcp/4401".into(),
+            relay: None,
             connected_since_ms: 0,
             round_trip_ms: Some(12),
             bytes_in: ByteLen(1536),
             bytes_out: ByteLen(0),
         };
-        let words = peers_table(&[peer], 60_000);
+        let through =
+            |relay| PeerInfo { node: NodeId([7; 32]), name: "Bruck".into(), relay: Some(relay), ..peer.clone() };
+        let words = peers_table(&[peer.clone(), through(peer.node), through(NodeId([8; 32]))], 60_000);
         assert!(words.contains("/ip4/10.0.0.2/tcp/4401  1 min ago  12 ms       1.5 KiB  0 B"), "{words}");
+        for path in ["graz    direct ", "graz    through Anna ", "graz    through 08080808 "] {
+            assert!(words.contains(path), "{path:?} is not in\n{words}");
+        }
+    }
+
+    #[test]
+    fn status_says_how_this_node_is_reached() {
+        let relays = vec![RelayInfo { node: NodeId([1; 32]), name: "Anna".into() }];
+        let words = |how| reach(&ReachInfo { how, relays: relays.clone(), ..ReachInfo::default() });
+        assert_eq!(words(Reach::Unknown), "nobody has tried yet");
+        assert_eq!(words(Reach::Direct), "directly");
+        assert_eq!(words(Reach::Relayed), "through Anna; directly where the routers allow it");
+        assert!(words(Reach::OutgoingOnly).starts_with("by nobody"));
     }
 }

@@ -39,6 +39,8 @@ pub struct Status {
     pub members: Vec<MemberInfo>,
     /// All nodes the ledger lists, this one included.
     pub nodes: Vec<NodeInfo>,
+    /// How others reach this node.
+    pub reach: ReachInfo,
     /// Our packs.
     pub packs: KeptPacks,
     /// How far packs are from being lost, and what is rebuilt.
@@ -51,6 +53,43 @@ pub struct Status {
     pub bytes: StoredBytes,
     /// What could go wrong soon, in words.
     pub warnings: Vec<String>,
+}
+
+/// How others reach a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReachInfo {
+    /// In short.
+    pub how: Reach,
+    /// Addresses at which others did, when they tried.
+    pub addresses: Vec<String>,
+    /// Nodes through which others reach it besides.
+    pub relays: Vec<RelayInfo>,
+    /// Whether it relays for others.
+    pub serves: bool,
+}
+
+/// Whether others can connect with a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reach {
+    /// Nobody has tried yet.
+    #[default]
+    Unknown,
+    /// Yes.
+    Direct,
+    /// A NAT or a firewall is in between; through other nodes they can.
+    Relayed,
+    /// No: there are only the connections it opens itself.
+    OutgoingOnly,
+}
+
+/// A node that relays.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelayInfo {
+    /// Its key.
+    pub node: NodeId,
+    /// Its organisation's name.
+    pub name: String,
 }
 
 /// Our packs, by how safe they are.
@@ -223,8 +262,10 @@ pub struct PeerInfo {
     pub name: String,
     /// What it fails together with.
     pub region: String,
-    /// Where it is.
+    /// Where it is, or the node that relays.
     pub address: String,
+    /// The node that relays; none: it is connected directly.
+    pub relay: Option<NodeId>,
     /// Since when.
     pub connected_since_ms: u64,
     /// The last round trip, rounded up; none before the first ping.
