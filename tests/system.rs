@@ -9,6 +9,7 @@ mod system {
     mod disk_full;
     mod fairness;
     mod finality;
+    mod flood;
     mod forger;
     mod gossip;
     mod history;
@@ -22,6 +23,7 @@ mod system {
     mod refusal;
     mod repair;
     mod size;
+    mod swarm;
     mod twins;
     mod votes;
     mod witness;

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use bithealth_exchange::ServeConfig;
 use bithealth_placement::{Policy, Survive};
 use bithealth_proto::v1;
 use serde::{Deserialize, Serialize};
@@ -40,6 +41,9 @@ pub struct Config {
     pub repair_bytes_per_s: u64,
     /// Of the bytes this node offers to others, how many of a hundred one organisation may take, 1 to 100.
     pub quota_percent: u64,
+    /// A restore keeps what it has of a pack in the store once the pack takes longer than this: less is fetched again
+    /// if the node dies meanwhile, and more is written twice.
+    pub restore_parts_after_ms: u64,
     /// Bytes kept free on the disk: below it new writes are refused.
     pub disk_reserve_bytes: u64,
     /// No block comes sooner than this after the one before. The network decides that: here it can only be repeated.
@@ -48,6 +52,8 @@ pub struct Config {
     pub heartbeat_ms: Option<u64>,
     /// How often the replication of packs that are not where they belong is tried again.
     pub retry_ms: u64,
+    /// The limits of serving others.
+    pub serve: ServeConfig,
 }
 
 /// `survive = { regions, nodes }`: any such set may be lost at once.
@@ -78,10 +84,12 @@ impl Default for Config {
             repair_look_ms: 10_000,
             repair_bytes_per_s: 16 << 20,
             quota_percent: 50,
+            restore_parts_after_ms: 1_000,
             disk_reserve_bytes: 64 << 20,
             block_interval_ms: None,
             heartbeat_ms: None,
             retry_ms: 2_000,
+            serve: ServeConfig::default(),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bithealth_exchange::Priority;
 use bithealth_http::{ByteStream, ErrorBody, ErrorCode, ExportAnswer};
 use bithealth_pack::RecordOpener;
 use bithealth_proto::v1::{self, CatalogRow, put_frame::Frame};
@@ -149,7 +150,7 @@ async fn sealed_run(node: &Arc<Node>, group: &[Found]) -> Option<(u64, Bytes)> {
         return Some((range.start, bytes));
     }
     let pack = node.chain.state().pack_with_salt(&salt)?;
-    Some((range.start, fetch::range(node, &pack, range).await.ok()?))
+    Some((range.start, fetch::range(node, &pack, range, Priority::Read).await.ok()?))
 }
 
 /// Opens small records that lie behind one another. Blocks.

@@ -1,32 +1,30 @@
-//! The provider's side of the exchange: answers who has what, serves leaves, takes shards to hold.
+//! The provider's side of the exchange: answers who has what, hands wants to whoever serves them, takes shards to hold.
 //!
-//! Per peer one stream, read in order; leaves are read from the disk and hashed off the network's tasks. What a peer can
-//! make this node hold in memory is bounded by the permits named below.
+//! Per peer one stream, read in order. What a peer can make this node hold in memory is bounded by what `serving` lets
+//! through and the limits named below; one that begins a message or a shard and does not go on loses its stream.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bithealth_merkle::LeafTree;
-use bithealth_net::{Reader, Stream, Writer};
+use bithealth_net::{FrameError, Reader, Stream};
 use bithealth_proto::v1::{self, StoreRefusal, exchange_ask::Ask, exchange_tell::Tell};
-use bithealth_types::{LEAF_LEN, LeafIndex, NodeId, PackId, ShardIndex};
+use bithealth_types::{LEAF_LEN, NodeId, PackId, ShardIndex};
 use bytes::Bytes;
-use tokio::sync::{Semaphore, mpsc};
 use tracing::{debug, warn};
 
 use crate::links::bit_field;
 use crate::node::Node;
+use crate::replicate::blocking;
 use crate::room::Place;
-use crate::vault::VaultError;
+use crate::serving::{Served, Serving, WANT_LEAVES_MAX};
+use crate::swarm::Standing;
 
-/// Answers of one peer being prepared at a time; each is at most 1 MiB of leaves.
-const ANSWERS_MAX: usize = 8;
-/// Wants of one peer read ahead of the answers; beyond it the stream itself holds the peer back.
-const ANSWERS_QUEUED_MAX: usize = 16;
-/// Leaves of one want: 1 MiB.
-pub const WANT_LEAVES_MAX: u32 = 64;
-/// Shards that one peer may be sending at a time.
+/// Shards that one peer may be sending at a time over a stream.
 const SHARDS_INCOMING_MAX: usize = 4;
+/// The slowest pace at which a shard may come: it takes memory that others wait for.
+const INCOMING_BYTES_PER_S_MIN: u64 = 64 << 10;
 /// MiB of incoming shards in memory, of all peers together.
 pub const INCOMING_MIB_MAX: usize = 48;
 
@@ -38,6 +36,8 @@ struct Incoming {
     len: u64,
     parts: Vec<Bytes>,
     got: u64,
+    /// When it must be here.
+    until: Instant,
     place: Place,
     _memory: tokio::sync::OwnedSemaphorePermit,
 }
@@ -45,27 +45,58 @@ struct Incoming {
 /// Serves one peer until its stream ends.
 pub async fn serve(node: Arc<Node>, from: NodeId, stream: Stream) {
     let (reader, writer) = stream.split();
-    let (answers, queue) = mpsc::channel(ANSWERS_QUEUED_MAX);
-    let writing = tokio::spawn(write_tells(writer, queue));
-    let mut server =
-        Server { node, from, answers, permits: Arc::new(Semaphore::new(ANSWERS_MAX)), incoming: HashMap::new() };
-    server.read(reader).await;
+    let (served, writing) = match Serving::open(&node, from, writer) {
+        Ok(opened) => opened,
+        Err(why) => return debug!(peer = %from.short(), %why, "a stream of the exchange is refused"),
+    };
+    let mut server = Server { node, from, served, incoming: HashMap::new() };
+    let mut writing = std::pin::pin!(writing);
+    tokio::select! {
+        () = server.read(reader) => {}
+        () = &mut writing => return,
+    }
     drop(server);
-    let _ = writing.await;
+    writing.await;
+}
+
+/// The next ask; none at the end of the stream.
+///
+/// A message that began must be whole before our patience is at its end for the second time.
+async fn next_ask(reader: &mut Reader, patience: Duration, is_due: bool) -> Result<Option<v1::ExchangeAsk>, Stopped> {
+    let mut waits = 0;
+    loop {
+        match tokio::time::timeout(patience, reader.recv()).await {
+            Ok(received) => return Ok(received?),
+            Err(_) if reader.unfinished_len() > 0 || is_due => waits += 1,
+            Err(_) => waits = 0,
+        }
+        if waits == 2 {
+            return Err(Stopped::Slow { got: reader.unfinished_len() });
+        }
+    }
+}
+
+/// Why a peer is not read from any more.
+#[derive(Debug, thiserror::Error)]
+enum Stopped {
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error("{got} bytes of a message came, or a shard without its leaves, and no more")]
+    Slow { got: usize },
 }
 
 struct Server {
     node: Arc<Node>,
     from: NodeId,
-    answers: mpsc::Sender<Tell>,
-    permits: Arc<Semaphore>,
+    served: Served,
     incoming: HashMap<u64, Incoming>,
 }
 
 impl Server {
     async fn read(&mut self, mut reader: Reader) {
+        let patience = self.node.serving.patience();
         loop {
-            let ask = match reader.recv::<v1::ExchangeAsk>().await {
+            let ask = match next_ask(&mut reader, patience, !self.incoming.is_empty()).await {
                 Ok(Some(v1::ExchangeAsk { ask: Some(ask) })) => ask,
                 Ok(None) => return,
                 Ok(Some(_)) => return debug!(peer = %self.from.short(), "an ask of a kind this version does not know"),
@@ -73,8 +104,8 @@ impl Server {
             };
             match ask {
                 Ask::Have(query) => self.on_have(query).await,
-                Ask::Want(want) => self.on_want(want).await,
-                Ask::Cancel(_) => {} // answers are short; one that is being read is sent
+                Ask::Want(want) => self.served.want(want).await,
+                Ask::Cancel(cancel) => self.served.cancel(cancel.id),
                 Ask::Store(store) => self.on_store(store).await,
                 Ask::Leaves(leaves) => self.on_leaves(leaves).await,
                 Ask::Drop(drop) => self.on_drop(drop).await,
@@ -83,33 +114,19 @@ impl Server {
     }
 
     async fn tell(&self, tell: Tell) {
-        let _ = self.answers.send(tell).await; // the peer has gone
+        let _ = self.served.tells().send(tell.into()).await; // the peer has gone
     }
 
     async fn on_have(&self, query: v1::HaveQuery) {
         let Ok(pack) = PackId::try_from(query.pack.as_ref()) else { return };
-        let n = self.node.code_of(&pack).map_or(0, |code| code.n());
-        let shards = bit_field(self.node.vault.shards_of(&pack, n));
-        self.tell(Tell::Have(v1::Have { pack: query.pack, shards: shards.into() })).await;
-    }
-
-    async fn on_want(&self, want: v1::Want) {
-        let permit = self.permits.clone().acquire_owned().await.expect("never closed");
-        let (node, answers, from) = (self.node.clone(), self.answers.clone(), self.from);
-        tokio::spawn(async move {
-            let id = want.id;
-            let run = tokio::task::spawn_blocking(move || leaves(&node, &want)).await.expect("reading does not panic");
-            let tell = match run {
-                Ok(Some(leaves)) => Tell::Leaves(leaves),
-                Ok(None) => Tell::Missing(v1::Missing { id, reason: String::new() }),
-                Err(error) => {
-                    warn!(peer = %from.short(), %error, "a leaf that should be here cannot be read");
-                    Tell::Missing(v1::Missing { id, reason: "damaged here".into() })
-                }
-            };
-            let _ = answers.send(tell).await;
-            drop(permit);
-        });
+        let node = self.node.clone();
+        let code = node.code_of(&pack);
+        let shards = blocking(move || bit_field(node.vault.shards_of(&pack, code.map_or(0, |code| code.n())))).await;
+        let standing = match query.fetching && code.is_some() {
+            true => self.node.swarm.asked(pack, self.from, self.served.tells()),
+            false => Standing { runs: self.node.swarm.runs_of(&pack), ..Standing::default() },
+        };
+        self.tell(Tell::Have(standing.have(query.pack, shards))).await;
     }
 
     async fn on_store(&mut self, store: v1::StoreShard) {
@@ -146,15 +163,30 @@ impl Server {
         }
         let len = code.shard_len(descriptor.len);
         let place = self.node.room_for(&author, len).map_err(|full| (StoreRefusal::Full, full.to_string()))?;
-        let mib = len.div_ceil(1 << 20) as u32;
-        let memory = self.node.incoming.clone().acquire_many_owned(mib).await.expect("never closed");
-        Ok(Some(Incoming { pack, shard, root, len, parts: Vec::new(), got: 0, place, _memory: memory }))
+        let (mib, patience) = (len.div_ceil(1 << 20) as u32, self.node.serving.patience());
+        let memory = self.node.incoming.clone().acquire_many_owned(mib);
+        let Ok(memory) = tokio::time::timeout(patience, memory).await else {
+            return refuse(StoreRefusal::Busy, "too many shards of others come at this time");
+        };
+        let until = Instant::now() + patience + Duration::from_secs(len / INCOMING_BYTES_PER_S_MIN);
+        let memory = memory.expect("never closed");
+        Ok(Some(Incoming { pack, shard, root, len, parts: Vec::new(), got: 0, until, place, _memory: memory }))
     }
 
     async fn on_leaves(&mut self, leaves: v1::ShardLeaves) {
         let id = leaves.id;
         let Some(incoming) = self.incoming.get_mut(&id) else { return }; // it was refused; its leaves were on their way
-        incoming.got += leaves.data.len() as u64;
+        let len = leaves.data.len();
+        if len == 0 || !len.is_multiple_of(LEAF_LEN) || len > WANT_LEAVES_MAX as usize * LEAF_LEN {
+            self.incoming.remove(&id);
+            let detail = format!("{len} bytes of leaves came; 1 to {WANT_LEAVES_MAX} whole leaves are due");
+            return self.refuse(id, StoreRefusal::FalseRoot, detail).await;
+        }
+        if incoming.until < Instant::now() {
+            self.incoming.remove(&id);
+            return self.refuse(id, StoreRefusal::Busy, "its leaves come too slowly".into()).await;
+        }
+        incoming.got += len as u64;
         incoming.parts.push(leaves.data);
         if incoming.got < incoming.len {
             return;
@@ -165,10 +197,9 @@ impl Server {
                 .refuse(id, StoreRefusal::FalseRoot, format!("{} bytes came, {} are due", incoming.got, incoming.len))
                 .await;
         }
-        let (node, answers, from) = (self.node.clone(), self.answers.clone(), self.from);
+        let (node, tells, from) = (self.node.clone(), self.served.tells().clone(), self.from);
         tokio::spawn(async move {
-            let stored =
-                tokio::task::spawn_blocking(move || keep(&node, incoming)).await.expect("storing does not panic");
+            let stored = blocking(move || keep(&node, incoming)).await;
             let tell = match stored {
                 Ok(()) => Tell::Stored(v1::Stored { id }),
                 Err((why, detail)) => {
@@ -176,7 +207,7 @@ impl Server {
                     Tell::Refused(v1::StoreRefused { id, why: why.into(), detail })
                 }
             };
-            let _ = answers.send(tell).await;
+            let _ = tells.send(tell.into()).await; // the peer has gone
         });
     }
 
@@ -197,21 +228,6 @@ impl Server {
     }
 }
 
-/// The leaves of a want and their proof.
-fn leaves(node: &Node, want: &v1::Want) -> Result<Option<v1::Leaves>, VaultError> {
-    let Ok(pack) = PackId::try_from(want.pack.as_ref()) else { return Ok(None) };
-    let Ok(shard) = u16::try_from(want.shard) else { return Ok(None) };
-    if want.count == 0 || want.count > WANT_LEAVES_MAX {
-        return Ok(None);
-    }
-    let run = node.vault.leaves(&pack, ShardIndex(shard), LeafIndex(want.leaf), want.count)?;
-    Ok(run.map(|run| v1::Leaves {
-        id: want.id,
-        data: run.data,
-        proof: run.proof.iter().map(|hash| Bytes::copy_from_slice(hash.as_bytes())).collect(),
-    }))
-}
-
 /// Verifies a shard and makes it durable.
 fn keep(node: &Node, incoming: Incoming) -> Result<(), (StoreRefusal, String)> {
     let full = |error: bithealth_store::WriteError| (StoreRefusal::Full, error.to_string());
@@ -225,16 +241,4 @@ fn keep(node: &Node, incoming: Incoming) -> Result<(), (StoreRefusal, String)> {
     node.vault.keep_shard(&incoming.pack, incoming.shard, &tree, &parts).map_err(full)?;
     incoming.place.keep();
     Ok(())
-}
-
-async fn write_tells(mut writer: Writer, mut queue: mpsc::Receiver<Tell>) {
-    while let Some(tell) = queue.recv().await {
-        let mut written = writer.send(&v1::ExchangeTell { tell: Some(tell) }).await;
-        while let (Ok(()), Ok(tell)) = (&written, queue.try_recv()) {
-            written = writer.send(&v1::ExchangeTell { tell: Some(tell) }).await;
-        }
-        if written.is_err() || writer.flush().await.is_err() {
-            return; // the reading half learns of it too
-        }
-    }
 }

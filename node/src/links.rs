@@ -1,14 +1,17 @@
 //! Our side of the exchange: one long-lived substream to each provider, asks and answers pipelined on it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use bithealth_exchange::Priority;
 use bithealth_net::{Net, OpenError, Protocol, Reader, Writer};
-use bithealth_proto::v1::{self, exchange_ask::Ask, exchange_tell::Tell};
+use bithealth_proto::v1::{self, WantPriority, exchange_ask::Ask, exchange_tell::Tell};
 use bithealth_types::{LEAF_LEN, LeafIndex, NodeId, PackId, ShardIndex};
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::swarm::Swarm;
 
 /// Asks waiting to be written to one peer: more callers than this wait for the stream.
 const ASKS_QUEUED_MAX: usize = 32;
@@ -19,6 +22,8 @@ const PUSH_LEAVES: usize = 16;
 pub struct Links {
     net: Net,
     links: Mutex<HashMap<NodeId, Place>>,
+    choked_by: watch::Sender<BTreeSet<NodeId>>,
+    swarm: Arc<Swarm>,
 }
 
 /// Where the stream to one provider stands once it is open; whoever opens it holds the lock.
@@ -67,6 +72,8 @@ pub enum Wanted {
     Leaves(v1::Leaves),
     /// The provider does not have them.
     Missing,
+    /// The provider has too much to do, now.
+    Busy,
 }
 
 /// The stream to one provider.
@@ -103,21 +110,38 @@ enum Key {
 }
 
 impl Links {
-    /// No streams yet.
-    pub fn new(net: Net) -> Self {
-        Self { net, links: Mutex::default() }
+    /// No streams yet. What providers tell unasked goes to `swarm`.
+    pub fn new(net: Net, swarm: Arc<Swarm>) -> Self {
+        Self { net, links: Mutex::default(), choked_by: watch::channel(BTreeSet::new()).0, swarm }
     }
 
-    /// Which shards of `pack` does `node` hold?
+    /// The providers that ask us to send no wants, and when that changes.
+    pub fn choked_by(&self) -> watch::Receiver<BTreeSet<NodeId>> {
+        self.choked_by.subscribe()
+    }
+
+    /// What of `pack` does `node` hold?
     ///
     /// # Errors
     /// [`LinkError`] if it gives no answer.
-    pub async fn have(&self, node: NodeId, pack: &PackId) -> Result<Vec<ShardIndex>, LinkError> {
+    pub async fn have(&self, node: NodeId, pack: &PackId) -> Result<v1::Have, LinkError> {
+        self.ask_have(node, pack, false).await
+    }
+
+    /// The same, told that we fetch it: it says too who else does, and from now on what it gets.
+    ///
+    /// # Errors
+    /// [`LinkError`] if it gives no answer.
+    pub async fn have_fetching(&self, node: NodeId, pack: &PackId) -> Result<v1::Have, LinkError> {
+        self.ask_have(node, pack, true).await
+    }
+
+    async fn ask_have(&self, node: NodeId, pack: &PackId, fetching: bool) -> Result<v1::Have, LinkError> {
         let link = self.link(node).await?;
         let pack = Bytes::copy_from_slice(pack.as_bytes());
-        let ask = Ask::Have(v1::HaveQuery { pack: pack.clone() });
+        let ask = Ask::Have(v1::HaveQuery { pack: pack.clone(), fetching });
         match link.request(Key::Pack(pack), [ask]).await? {
-            Tell::Have(have) => Ok(set_bits(&have.shards)),
+            Tell::Have(have) => Ok(have),
             _ => Err(LinkError::Unexpected { node }),
         }
     }
@@ -133,17 +157,19 @@ impl Links {
         shard: ShardIndex,
         leaf: LeafIndex,
         count: u32,
+        priority: Priority,
     ) -> Result<Wanted, LinkError> {
         let link = self.link(node).await?;
         let id = link.id();
-        let pack = Bytes::copy_from_slice(pack.as_bytes());
-        let ask = Ask::Want(v1::Want { id, pack, shard: shard.0.into(), leaf: leaf.0, count });
+        let (pack, priority) = (Bytes::copy_from_slice(pack.as_bytes()), want_priority(priority).into());
+        let ask = Ask::Want(v1::Want { id, pack, shard: shard.0.into(), leaf: leaf.0, count, priority });
         let cancel = CancelOnDrop { link: &link, id: Some(id) };
         let tell = link.request(Key::Id(id), [ask]).await?;
         cancel.disarm();
         match tell {
             Tell::Leaves(leaves) => Ok(Wanted::Leaves(leaves)),
             Tell::Missing(_) => Ok(Wanted::Missing),
+            Tell::Busy(_) => Ok(Wanted::Busy),
             _ => Err(LinkError::Unexpected { node }),
         }
     }
@@ -192,18 +218,23 @@ impl Links {
             return Ok(link.clone());
         }
         let stream = self.net.open(node, Protocol::Exchange).await.map_err(|error| LinkError::Open { node, error })?;
-        let link = Arc::new(Link::start(node, stream.split()));
+        let link = Arc::new(Link::start(node, stream.split(), self.choked_by.clone(), self.swarm.clone()));
         *place = Some(link.clone());
         Ok(link)
     }
 }
 
 impl Link {
-    fn start(node: NodeId, (reader, writer): (Reader, Writer)) -> Self {
+    fn start(
+        node: NodeId,
+        (reader, writer): (Reader, Writer),
+        choked_by: watch::Sender<BTreeSet<NodeId>>,
+        swarm: Arc<Swarm>,
+    ) -> Self {
         let (asks, queue) = mpsc::channel(ASKS_QUEUED_MAX);
         let pending = Arc::new(Mutex::new(Pending::default()));
         tokio::spawn(write_asks(writer, queue, pending.clone()));
-        tokio::spawn(read_tells(reader, pending.clone()));
+        tokio::spawn(read_tells(node, reader, pending.clone(), choked_by, swarm));
         Self { node, asks, pending, next_id: AtomicU64::new(0) }
     }
 
@@ -276,12 +307,39 @@ async fn write_asks(mut writer: Writer, mut queue: mpsc::Receiver<v1::ExchangeAs
     close(&pending);
 }
 
-async fn read_tells(mut reader: Reader, pending: Arc<Mutex<Pending>>) {
+async fn read_tells(
+    node: NodeId,
+    mut reader: Reader,
+    pending: Arc<Mutex<Pending>>,
+    choked_by: watch::Sender<BTreeSet<NodeId>>,
+    swarm: Arc<Swarm>,
+) {
     while let Ok(Some(v1::ExchangeTell { tell: Some(tell) })) = reader.recv::<v1::ExchangeTell>().await {
-        if let Some(waiting) = pending.lock().expect("no holder panics").take(&key_of(&tell)) {
+        let key = match &tell {
+            Tell::Choke(_) => {
+                choked_by.send_if_modified(|choked_by| choked_by.insert(node));
+                continue;
+            }
+            Tell::Unchoke(_) => {
+                choked_by.send_if_modified(|choked_by| choked_by.remove(&node));
+                continue;
+            }
+            Tell::More(more) => {
+                swarm.heard(node, more);
+                continue;
+            }
+            Tell::Have(have) => Key::Pack(have.pack.clone()),
+            Tell::Leaves(leaves) => Key::Id(leaves.id),
+            Tell::Missing(missing) => Key::Id(missing.id),
+            Tell::Busy(busy) => Key::Id(busy.id),
+            Tell::Stored(stored) => Key::Id(stored.id),
+            Tell::Refused(refused) => Key::Id(refused.id),
+        };
+        if let Some(waiting) = pending.lock().expect("no holder panics").take(&key) {
             let _ = waiting.send(tell); // nobody waits any more: it was cancelled
         }
     }
+    choked_by.send_if_modified(|choked_by| choked_by.remove(&node));
     close(&pending);
 }
 
@@ -292,19 +350,13 @@ fn close(pending: &Mutex<Pending>) {
     pending.answers.clear();
 }
 
-fn key_of(tell: &Tell) -> Key {
-    match tell {
-        Tell::Have(have) => Key::Pack(have.pack.clone()),
-        Tell::Leaves(leaves) => Key::Id(leaves.id),
-        Tell::Missing(missing) => Key::Id(missing.id),
-        Tell::Stored(stored) => Key::Id(stored.id),
-        Tell::Refused(refused) => Key::Id(refused.id),
+fn want_priority(priority: Priority) -> WantPriority {
+    match priority {
+        Priority::Audit => WantPriority::Audit,
+        Priority::Repair => WantPriority::Repair,
+        Priority::Read => WantPriority::Read,
+        Priority::Restore => WantPriority::Restore,
     }
-}
-
-/// The positions of the bits set, least significant first.
-fn set_bits(bytes: &[u8]) -> Vec<ShardIndex> {
-    (0..bytes.len() * 8).filter(|bit| bytes[bit / 8] >> (bit % 8) & 1 == 1).map(|bit| ShardIndex(bit as u16)).collect()
 }
 
 /// The bitfield of these shards, least significant bit first.
@@ -345,7 +397,7 @@ mod tests {
     #[test]
     fn a_bit_field_reads_back() {
         let shards = [ShardIndex(0), ShardIndex(7), ShardIndex(8), ShardIndex(255)];
-        assert_eq!(set_bits(&bit_field(shards)), shards);
-        assert!(set_bits(&bit_field([])).is_empty());
+        assert!(bithealth_exchange::ShardSet::from_bytes(&bit_field(shards)).iter().eq(shards));
+        assert!(bit_field([]).is_empty());
     }
 }

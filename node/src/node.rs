@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use bithealth_exchange::Pipes;
 use bithealth_net::{Net, Topic};
 use bithealth_placement::{Placed, Site};
 use bithealth_proto::v1;
@@ -24,7 +25,9 @@ use crate::repair::Repair;
 use crate::replicate::Replication;
 use crate::restore::RestoreProgress;
 use crate::room::{NoRoom, Place, Room};
+use crate::serving::Serving;
 use crate::shelf::Shelf;
+use crate::swarm::Swarm;
 use crate::sync::Followers;
 use crate::vault::Vault;
 use crate::witnesses::Witnesses;
@@ -68,6 +71,12 @@ pub struct Node {
     pub net: Net,
     /// Streams to providers.
     pub links: Links,
+    /// What each provider was measured to deliver.
+    pub pipes: Mutex<Pipes>,
+    /// Who fetches what, and what came lately.
+    pub swarm: Arc<Swarm>,
+    /// What others want of us.
+    pub serving: Serving,
     /// The records it can open.
     pub shelf: Shelf,
     /// Small writes on their way into packs.

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bithealth_envelope::OrganisationKeys;
+use bithealth_exchange::Priority;
 use bithealth_grant::{OrganisationSealing, Readers, Sealing};
 use bithealth_pack::{CatalogError, OpenError, Piece, RecordOpener, open_catalog};
 use bithealth_proto::v1::{self, CatalogRow};
@@ -16,7 +17,7 @@ use tokio::task::JoinHandle;
 use tracing::warn;
 
 use crate::chain::Chain;
-use crate::fetch::{self, FetchError};
+use crate::fetch::{self, Ahead, FetchError};
 use crate::keys::NodeKeys;
 use crate::node::Node;
 use crate::replicate::blocking;
@@ -135,12 +136,13 @@ impl Reading {
         self.load_parts(range.clone()).await?;
         let record = self.record;
         let pieces = self.opener.locate(range).map_err(|error| ReadRecordError::Open { record, error })?;
+        let ahead = Ahead::new(&self.node, packs_of(&pieces));
         let mut jobs: FuturesOrdered<JoinHandle<Result<Vec<Bytes>, ReadRecordError>>> = FuturesOrdered::new();
         for group in contiguous_groups(pieces) {
             if jobs.len() == JOBS_MAX && !deliver(&mut jobs, plaintext).await? {
                 return Ok(());
             }
-            jobs.push_back(self.open(group));
+            jobs.push_back(self.open(group, &ahead));
         }
         while !jobs.is_empty() {
             if !deliver(&mut jobs, plaintext).await? {
@@ -163,9 +165,9 @@ impl Reading {
     }
 
     /// Starts to read and open a run of chunks.
-    fn open(&self, pieces: Vec<Piece>) -> JoinHandle<Result<Vec<Bytes>, ReadRecordError>> {
+    fn open(&self, pieces: Vec<Piece>, ahead: &Arc<Ahead>) -> JoinHandle<Result<Vec<Bytes>, ReadRecordError>> {
         let (node, record, opener, run) = (self.node.clone(), self.record, self.opener.clone(), self.run.clone());
-        let (salt, start) = (pieces[0].salt, pieces[0].offset);
+        let (salt, start, ahead) = (pieces[0].salt, pieces[0].offset, ahead.clone());
         let end = pieces.last().map_or(start, |piece| piece.offset + u64::from(piece.sealed_len));
         let in_run = run.filter(|_| salt == self.found.salt && start >= self.found.row.offset).and_then(|run| {
             let from = (start - self.found.row.offset) as usize;
@@ -188,7 +190,9 @@ impl Reading {
                         Ok(opened) => return opened.map_err(|error| ReadRecordError::Open { record, error }),
                         Err(failed) => failed,
                     };
-                    let bytes = read_there(&node, record, &salt, wanted, error).await?;
+                    let there = locate_there(&node, record, &salt, error)?;
+                    let bytes = ahead.read(&salt, &there, wanted).await;
+                    let bytes = bytes.map_err(|error| ReadRecordError::Fetch { record, error })?;
                     return opening.open_on_worker(record, bytes).await;
                 }
             };
@@ -253,6 +257,19 @@ fn contiguous_groups(pieces: Vec<Piece>) -> Vec<Vec<Piece>> {
     groups
 }
 
+/// What lies of a record in each pack, in order.
+fn packs_of(pieces: &[Piece]) -> Vec<(Salt, Range<u64>)> {
+    let mut packs: Vec<(Salt, Range<u64>)> = Vec::new();
+    for piece in pieces {
+        let end = piece.offset + u64::from(piece.sealed_len);
+        match packs.last_mut() {
+            Some((salt, range)) if *salt == piece.salt && range.start <= piece.offset => range.end = range.end.max(end),
+            _ => packs.push((piece.salt, piece.offset..end)),
+        }
+    }
+    packs
+}
+
 /// Where the sealed manifest of a record lies in the pack of its row.
 pub(crate) fn sealed_manifest(row: &CatalogRow) -> Range<u64> {
     let end = row.offset.saturating_add(row.len);
@@ -284,13 +301,19 @@ async fn read_there(
     range: Range<u64>,
     error: VaultError,
 ) -> Result<Bytes, ReadRecordError> {
+    let pack = locate_there(node, record, salt, error)?;
+    fetch::range(node, &pack, range, Priority::Read).await.map_err(|error| ReadRecordError::Fetch { record, error })
+}
+
+/// Which pack to ask others for that cannot be read here, because of `error`.
+fn locate_there(node: &Node, record: RecordId, salt: &Salt, error: VaultError) -> Result<PackId, ReadRecordError> {
     let Some(pack) = node.chain.state().pack_with_salt(salt) else {
         return Err(ReadRecordError::Damaged { record, error });
     };
     if node.vault.own(&pack).is_some() {
         warn!(pack = %pack.short(), %error, "an own pack cannot be read here; asking its holders");
     }
-    fetch::range(node, &pack, range).await.map_err(|error| ReadRecordError::Fetch { record, error })
+    Ok(pack)
 }
 
 /// Opens the catalogs of packs for the shelf.
@@ -379,7 +402,7 @@ async fn take_grant(node: &Arc<Node>, pack: &PackId, salt: &Salt) -> anyhow::Res
         Some(sealed) => sealed,
         None => {
             let catalog = descriptor.len.saturating_sub(descriptor.catalog_len)..descriptor.len;
-            let sealed = fetch::range(node, pack, catalog).await?;
+            let sealed = fetch::range(node, pack, catalog, Priority::Read).await?;
             node.vault.put_granted_catalog(pack, &sealed)?;
             sealed
         }

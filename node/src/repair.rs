@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use bithealth_exchange::Priority;
 use bithealth_merkle::{leaf_hash, verify_run};
 use bithealth_placement::{Absences, Placed, View};
 use bithealth_proto::v1::{self, entry::Operation};
@@ -18,10 +19,10 @@ use tokio::time::MissedTickBehavior;
 use tracing::{debug, info, warn};
 
 use crate::fetch;
-use crate::hold::WANT_LEAVES_MAX;
 use crate::links::Wanted;
 use crate::node::{Node, now_ms};
 use crate::replicate::blocking;
+use crate::serving::WANT_LEAVES_MAX;
 
 /// Shards rebuilt at a time: each holds the k shards it is decoded from in memory, up to 16 MiB, and itself.
 const REBUILDS_MAX: usize = 2;
@@ -289,7 +290,7 @@ async fn rebuild(node: &Arc<Node>, it: &Rebuild) -> anyhow::Result<()> {
         true => None, // as in a pack that this node restored
         false => {
             let place = node.room_for(&it.author, it.len)?;
-            Some((place, fetch::shard(node, &it.pack, it.shard).await?))
+            Some((place, fetch::shard(node, &it.pack, it.shard, Priority::Repair).await?))
         }
     };
     let (worker, pack, shard) = (node.clone(), it.pack, it.shard);
@@ -341,7 +342,8 @@ async fn has_it(node: &Arc<Node>, placed: &Placed, shard: ShardIndex, holder: No
     getrandom::fill(&mut draw).expect("the system's random source answers");
     let count = WANT_LEAVES_MAX.min(leaf_count);
     let first = LeafIndex(u32::from_le_bytes(draw) % (leaf_count - count + 1));
-    let Wanted::Leaves(leaves) = node.links.want(holder, &placed.pack, shard, first, count).await? else {
+    let Wanted::Leaves(leaves) = node.links.want(holder, &placed.pack, shard, first, count, Priority::Repair).await?
+    else {
         anyhow::bail!("it does not have the shard");
     };
     let root = commit.roots.get(usize::from(shard.0)).context("the pack has no such shard")?;

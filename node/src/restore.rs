@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bithealth_exchange::Priority;
 use bithealth_proto::v1;
 use bithealth_store::Kind;
 use bithealth_types::{Code, NodeId, PackId};
@@ -115,6 +116,10 @@ pub async fn run(node: Arc<Node>) {
     if let Err(error) = node.store.remove(Kind::Meta, NOTE) {
         warn!(%error, "the restore is complete; the note of it stays");
     }
+    let worker = node.clone();
+    if let Err(error) = blocking(move || fetch::forget_all_parts(&worker.store)).await {
+        warn!(%error, "the restore is complete; leaves of packs stay in the store");
+    }
     info!("restored");
     tell(&node, |progress| {
         progress.failed.clear();
@@ -203,9 +208,13 @@ async fn fetch_missing(node: &Arc<Node>) -> Vec<(PackId, String)> {
 
 /// Brings one pack back: fetched, checked, durable, on the shelf.
 async fn restore(node: &Arc<Node>, pack: &Missing) -> anyhow::Result<()> {
-    let bytes = fetch::whole(node, &pack.id).await?;
+    let bytes = fetch::whole(node, &pack.id, Priority::Restore).await?;
     let (node, pack) = (node.clone(), *pack);
-    blocking(move || keep(&node, &pack.id, &pack.salt, &bytes)).await
+    blocking(move || {
+        keep(&node, &pack.id, &pack.salt, &bytes)?;
+        Ok(fetch::forget_parts_of(&node.store, &pack.id)?)
+    })
+    .await
 }
 
 /// Keeps an own pack that came back from its shards: durable, on the shelf, watched. Blocks.

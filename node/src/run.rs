@@ -28,11 +28,13 @@ use crate::restore::{self, RestoreProgress};
 use crate::room::Room;
 use crate::rotation;
 use crate::service::Local;
+use crate::serving::Serving;
 use crate::shelf::{Shelf, Source};
+use crate::swarm::Swarm;
 use crate::sync::Followers;
 use crate::vault::{OwnPack, Vault};
 use crate::witnesses::Witnesses;
-use crate::{consolidate, history, hold, outbox, peers, recode};
+use crate::{allocator, consolidate, history, hold, outbox, peers, recode};
 
 /// Under this the store notes whose network it belongs to.
 const NETWORK: &[u8] = b"network";
@@ -122,6 +124,7 @@ pub async fn node(
         tokio::spawn(open::watch_grants(node.clone())),
         tokio::spawn(rotation::follow_keys(node.clone())),
         tokio::spawn(restore::run(node.clone())),
+        tokio::spawn(allocator::give_back()),
     ];
     ready(describe(home, &node));
     tokio::select! {
@@ -184,11 +187,15 @@ async fn start(home: &Home, unlocking: &Unlocking) -> Result<(Arc<Node>, bitheal
     let witnesses = blocking(move || Witnesses::open(&cosigned)).await;
     let (kept, opening) = (store.clone(), chain.clone());
     let recovery = blocking(move || Recovery::open(&kept, &opening.state())).await?;
+    let swarm = Arc::new(Swarm::default());
     let node = Arc::new(Node {
         recovery,
         witnesses,
         admission: home.admission()?,
-        links: Links::new(net.clone()),
+        links: Links::new(net.clone(), swarm.clone()),
+        swarm,
+        pipes: Mutex::default(),
+        serving: Serving::new(config.serve.clone()),
         shelf: Shelf::new(Box::new(catalogs)),
         gather: Gather::default(),
         finality: Finality::default(),

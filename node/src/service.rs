@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bithealth_exchange::Priority;
 use bithealth_grant::{OrganisationSealing, Readers, Sealing};
 use bithealth_http::api::{
     AccusedInfo, Change, CheckpointInfo, CheckpointOf, CosignedBy, EntryAt, ExportFilter, FinalityInfo, HeaderRange,
@@ -196,7 +197,8 @@ async fn open_foreign(node: &Arc<Node>) -> Result<OpenedAnswer, ErrorBody> {
     let Some((id, commit)) = foreign else {
         return Err(ErrorBody::new(ErrorCode::NotFound, "no pack of others is on the ledger"));
     };
-    let bytes = fetch::whole(node, &id).await.map_err(|error| ErrorBody::new(ErrorCode::Unreachable, error))?;
+    let bytes =
+        fetch::whole(node, &id, Priority::Read).await.map_err(|error| ErrorBody::new(ErrorCode::Unreachable, error))?;
     let node = node.clone();
     blocking(move || {
         let descriptor = commit.pack.unwrap_or_default();

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bithealth_exchange::Priority;
 use bithealth_http::EventStream;
 use bithealth_http::api::{VerifyEvent, VerifyOptions};
 use bithealth_types::{ByteLen, LEAF_LEN, LeafIndex, PackId, ShardIndex};
@@ -10,10 +11,10 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::fetch;
-use crate::hold::WANT_LEAVES_MAX;
 use crate::node::Node;
 use crate::open::own_catalog;
 use crate::replicate::blocking;
+use crate::serving::WANT_LEAVES_MAX;
 use crate::shelf::Salt;
 
 /// Events waiting for a slow caller.
@@ -127,13 +128,13 @@ fn read_shard(node: &Node, pack: &PackId, shard: ShardIndex) -> anyhow::Result<u
 
 async fn repair_pack(node: &Arc<Node>, salt: Salt) -> bool {
     let Some(pack) = node.chain.state().pack_with_salt(&salt) else { return false };
-    let Ok(bytes) = fetch::whole(node, &pack).await else { return false };
+    let Ok(bytes) = fetch::whole(node, &pack, Priority::Repair).await else { return false };
     let worker = node.clone();
     blocking(move || crate::restore::keep(&worker, &pack, &salt, &bytes)).await.is_ok()
 }
 
 async fn repair_shard(node: &Arc<Node>, pack: PackId, shard: ShardIndex) -> bool {
-    let Ok(fetched) = fetch::shard(node, &pack, shard).await else { return false };
+    let Ok(fetched) = fetch::shard(node, &pack, shard, Priority::Repair).await else { return false };
     let worker = node.clone();
     blocking(move || worker.vault.keep_shard(&pack, shard, &fetched.tree, &[&fetched.bytes])).await.is_ok()
 }

@@ -7,6 +7,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use bithealth_proto::v1::exchange_ask::Ask;
+use bithealth_proto::v1::exchange_tell::Tell;
 use bithealth_proto::v1::{self, consensus_message::Message, entry::Operation, wal_frame::Frame};
 use bithealth_proto::{DecodeError, Limited, decode, encode};
 use bytes::Bytes;
@@ -289,6 +291,33 @@ fn certificate() -> v1::Certificate {
     v1::Certificate { header: key(26), round: 1, signers: filled(3, 1), signatures: filled(27, 128) }
 }
 
+/// What peers ask and tell one another about leaves.
+fn exchange() -> Vec<Vector> {
+    let ask = |ask| v1::ExchangeAsk { ask: Some(ask) };
+    let tell = |tell| v1::ExchangeTell { tell: Some(tell) };
+    let runs = |shard, runs: &'static [u8]| v1::ShardRuns { shard, runs: Bytes::from_static(runs) };
+    let priority = v1::WantPriority::Restore.into();
+    let want = v1::Want { id: 300, pack: key(19), shard: 7, leaf: 64, count: 16, priority };
+    let have = v1::Have {
+        pack: key(19),
+        shards: Bytes::from_static(&[0b1000_0001, 1]),
+        runs: vec![runs(2, &[0b1010]), runs(8, &[0, 1])],
+        fetchers: vec![key(12), key(13)],
+        fetching: true,
+    };
+    vec![
+        whole("ask_have", &ask(Ask::Have(v1::HaveQuery { pack: key(19), fetching: false }))),
+        whole("ask_have_of_who_fetches", &ask(Ask::Have(v1::HaveQuery { pack: key(19), fetching: true }))),
+        whole("ask_want", &ask(Ask::Want(want))),
+        whole("ask_cancel", &ask(Ask::Cancel(v1::Cancel { id: 300 }))),
+        whole("tell_have", &tell(Tell::Have(have))),
+        whole("tell_more", &tell(Tell::More(v1::HaveMore { pack: key(19), runs: vec![runs(2, &[1])] }))),
+        whole("tell_busy", &tell(Tell::Busy(v1::Busy { id: 300 }))),
+        whole("tell_choke", &tell(Tell::Choke(v1::Choke {}))),
+        whole("tell_unchoke", &tell(Tell::Unchoke(v1::Unchoke {}))),
+    ]
+}
+
 fn accepted() -> Vec<Vector> {
     let retire =
         v1::RetireNode { node: key(17), member: key(1), time_ms: 5, signature: signature(18), signer: Bytes::new() };
@@ -338,6 +367,7 @@ fn accepted() -> Vec<Vector> {
     .into_iter()
     .chain(consensus())
     .chain(proofs())
+    .chain(exchange())
     .collect()
 }
 
@@ -413,6 +443,11 @@ fn refused() -> Vec<(&'static str, Vector)> {
                 [encode(&v1::PackDescriptor { catalog_len: 0, ..descriptor() }).as_slice(), &[0x30, 0]].concat(),
             ),
         ),
+        (
+            "Malformed", // a want inside an ask: its priority, field 6, as text
+            raw::<v1::ExchangeAsk>("ask_want_priority_of_another_wire_type", vec![0x12, 0x03, 0x32, 0x01, 0x04]),
+        ),
+        ("Malformed", raw::<v1::ExchangeTell>("tell_have_cut_short", vec![0x0A, 0x22, 0x0A, 0x20, 0x13])),
         ("TooLong", raw::<v1::Frontier>("frontier_too_long", [encode(&frontier(4)), vec![0; 64]].concat())),
     ]
 }

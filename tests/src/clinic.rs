@@ -135,6 +135,15 @@ impl Clinic {
         self.ask(&self.with_site(&["restore", "--kit", text(kit), "--output", text(output)]))
     }
 
+    /// The same, begun and left to itself.
+    ///
+    /// # Panics
+    /// If the program cannot be started.
+    pub fn begin_restore(&self, kit: &Path, output: &Path) -> Child {
+        let restore = ["restore", "--kit", text(kit), "--output", text(output)];
+        self.command(&self.with_site(&restore)).spawn().expect("the program can be started")
+    }
+
     fn with_site<'a>(&'a self, args: &[&'a str]) -> Vec<&'a str> {
         let site = ["--region", &self.region, "--jurisdiction", "EU", "--key-file", text(&self.key_file)];
         args.iter().copied().chain(site).chain(self.listen.iter().map(String::as_str)).collect()
@@ -290,6 +299,25 @@ impl Clinic {
     /// What the node says of itself and its network.
     pub fn status(&self) -> Value {
         self.done(&["status"]).value().clone()
+    }
+
+    /// Bytes its node sent to others and received from them, over all connections it has now.
+    pub fn traffic(&self) -> (u64, u64) {
+        let peers = self.done(&["peers"]).lines;
+        let sum = |field: &str| peers.iter().filter_map(|peer| peer[field].as_u64()).sum();
+        (sum("bytes_out"), sum("bytes_in"))
+    }
+
+    /// Bytes of memory its node holds now.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn memory(&self) -> u64 {
+        let process = self.process().expect("the node was started");
+        let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("the node runs");
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a process has memory");
+        let kib: u64 = resident.trim().trim_end_matches(" kB").parse().expect("a number");
+        kib << 10
     }
 
     /// What the node says of a peer it is connected with.

@@ -6,6 +6,7 @@ use bithealth::home::Home;
 use bithealth::keys::Unlocking;
 use bithealth_envelope::NodeKey;
 use bithealth_net::{Config, Event, Events, Net, Protocol, Stream};
+use bithealth_proto::decode;
 use bithealth_proto::v1::{self, entry::Operation, hello_answer::Answer, sync_answer, sync_request::Request};
 use bithealth_types::{Digest, NodeId};
 use bytes::Bytes;
@@ -140,6 +141,34 @@ impl Guest {
         signed.signature = Bytes::from_static(&[7; 64]);
         *self.log().last_mut().expect("just written") = signed.clone();
         signed
+    }
+
+    /// A stream of the exchange.
+    ///
+    /// # Panics
+    /// If the node offers none.
+    pub async fn exchange(&self, node: NodeId) -> Stream {
+        self.net.open(node, Protocol::Exchange).await.expect("it is connected")
+    }
+
+    /// The packs that an author has on the ledger of a node.
+    ///
+    /// # Panics
+    /// If the node does not answer.
+    pub async fn packs_of(&self, node: NodeId, author: NodeId) -> Vec<v1::PackDescriptor> {
+        let author = Bytes::copy_from_slice(author.as_bytes());
+        let request = Request::Entries(v1::SyncEntries { author, from: 0, max: ENTRIES_MAX });
+        let sync_answer::Answer::Entries(batch) = self.ask(node, request).await else {
+            panic!("entries were asked for")
+        };
+        let entry = |signed: &v1::SignedEntry| decode::<v1::Entry>(&signed.entry).expect("an entry");
+        let entries = batch.entries.iter().map(entry);
+        entries
+            .filter_map(|entry| match entry.operation {
+                Some(Operation::CommitPack(commit)) => commit.pack,
+                _ => None,
+            })
+            .collect()
     }
 
     /// Asks a node about its ledger.

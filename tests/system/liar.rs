@@ -89,7 +89,7 @@ impl Liar {
             debug_assert_eq!(of, &pack);
             field[*shard as usize / 8] |= 1 << (shard % 8);
         }
-        v1::Have { pack, shards: field.into() }
+        v1::Have { pack, shards: field.into(), ..v1::Have::default() }
     }
 
     /// The leaves with one bit changed, and the proof of the true ones.

@@ -8,6 +8,10 @@ use bithealth_tests::{Clinic, Cluster, bytes_of, same_files, wait_until, write};
 /// Of four nodes, each of another organisation, any two of four shards restore what is put with this.
 const CODED: [&str; 2] = ["--survive", "0,1"];
 
+/// What holders send for a restore that is killed twice, of a hundred bytes that were lost: those on their way at the two
+/// moments are sent again, and the ledger besides.
+const SENT_PERCENT_MAX: u64 = 125;
+
 /// A few records of all sorts: small and large, with the same contents, with none, in folders.
 fn write_records(folder: &Path) {
     for (at, name) in (0..).zip(["letter.txt", "anna/laboratory/1.json", "anna/laboratory/2.json", "ben/scan"]) {
@@ -122,6 +126,112 @@ fn a_provider_that_dies_while_a_record_is_read_does_not_stop_it() {
 
     assert!(reading.wait().unwrap().success());
     assert!(back == original, "the record came back changed: {} of {} bytes", back.len(), original.len());
+}
+
+/// A cluster whose nodes serve slowly enough that something can happen meanwhile.
+fn slow(names: &[&str], bytes_per_s: &str) -> Cluster {
+    Cluster::start_with(names, |clinic| clinic.configure("bytes_per_s_max", bytes_per_s))
+}
+
+#[test]
+fn a_provider_that_dies_at_any_tenth_of_a_transfer_does_not_stop_it() {
+    let mut cluster = slow(&["north-1", "south-1", "east-1", "west-1"], "4194304");
+    let (record, original) = (cluster.path("record"), bytes_of(1, 8 << 20));
+    write(&record, &original);
+    cluster["north-1"].put_replicated(&record, &["--for", "south-1", CODED[0], CODED[1]]);
+    let id = cluster["south-1"].record_named("record");
+    for (tenth, victim) in (0..10).zip(["north-1", "east-1", "west-1"].into_iter().cycle()) {
+        // It remembers what it read lately: anew, it has to fetch all of it again.
+        cluster["south-1"].stop();
+        cluster["south-1"].start();
+        cluster.wait_until_joined(4);
+        let back = cluster.path(&format!("back {tenth}"));
+        let reader = &cluster["south-1"];
+        let (_, before) = reader.traffic();
+        let mut reading = reader.command(&["get", &id, "--output", back.to_str().unwrap()]).spawn().unwrap();
+        wait_until(&format!("{tenth} tenths of the record came"), || {
+            let (_, now) = reader.traffic();
+            let is_due = now - before >= tenth * original.len() as u64 / 10;
+            let is_over = reading.try_wait().expect("our child").is_some();
+            if is_due || is_over { Ok(()) } else { Err(format!("{} bytes", now - before)) }
+        });
+        cluster[victim].kill();
+        assert!(reading.wait().unwrap().success(), "{victim} died after {tenth} tenths");
+        assert!(std::fs::read(&back).unwrap() == original, "the record came back changed");
+        cluster[victim].start();
+        cluster.wait_until_joined(4);
+    }
+}
+
+#[test]
+fn a_restore_that_is_killed_goes_on_without_fetching_verified_leaves_again() {
+    let mut cluster = slow(&["north-1", "south-1", "east-1", "west-1"], "2097152");
+    let len = 20 << 20;
+    let records = cluster.path("records");
+    write(&records.join("scan"), bytes_of(1, len as usize));
+    cluster["north-1"].put_replicated(&records, &CODED);
+    let kit = cluster.path("kit");
+    cluster["north-1"].kit(&kit);
+    cluster.lose("north");
+
+    let mut new = cluster.clinic("north-2");
+    let received = |new: &Clinic| {
+        let peers = new.ask(&["peers"]).lines;
+        peers.iter().filter_map(|peer| peer["bytes_in"].as_u64()).sum::<u64>()
+    };
+    let mut restoring = new.begin_restore(&kit, &cluster.path("restored"));
+    wait_until("half of it came", || match received(&new) {
+        bytes if bytes >= len / 2 => Ok(()),
+        bytes => Err(format!("{bytes} bytes")),
+    });
+    restoring.kill().unwrap();
+    restoring.wait().unwrap();
+    new.configure("restore_parts_after_ms", "0");
+    new.start();
+    wait_until("two thirds of what was left came", || match received(&new) {
+        bytes if bytes >= len / 3 => Ok(()),
+        bytes => Err(format!("{bytes} bytes")),
+    });
+    new.kill();
+    new.start();
+    new.wait_for("all is back", |status| status["own_records"] == 1);
+
+    let node = new.status()["node"].clone();
+    let sent_by = |holder: &str| {
+        let peers = cluster[holder].done(&["peers"]).lines;
+        peers.iter().filter(|peer| peer["node"] == node).filter_map(|peer| peer["bytes_out"].as_u64()).sum::<u64>()
+    };
+    let sent: u64 = ["south-1", "east-1", "west-1"].into_iter().map(sent_by).sum();
+    eprintln!("{sent} bytes were sent for {len} that were lost, over two kills");
+    assert!(sent >= len && sent * 100 <= len * SENT_PERCENT_MAX, "{sent} bytes for {len}");
+    let back = cluster.path("back");
+    new.get_all(&back);
+    same_files(&records, &back).unwrap();
+}
+
+#[test]
+fn a_region_that_is_lost_during_a_restore_does_not_stop_it() {
+    let mut cluster = slow(&["north-1", "north-2", "south-1", "south-2", "east-1", "east-2"], "4194304");
+    let records = cluster.path("records");
+    for name in 0..3 {
+        write(&records.join(name.to_string()), bytes_of(name, 8 << 20));
+    }
+    cluster["north-1"].put_replicated(&records, &[]);
+    let kit = cluster.path("kit");
+    cluster["north-1"].kit(&kit);
+    cluster["north-1"].kill();
+    cluster["north-1"].delete();
+
+    let (new, restored) = (cluster.clinic("north-3"), cluster.path("restored"));
+    let mut restoring = new.begin_restore(&kit, &restored);
+    wait_until("a quarter of it came", || {
+        let peers = new.ask(&["peers"]).lines;
+        let came: u64 = peers.iter().filter_map(|peer| peer["bytes_in"].as_u64()).sum();
+        if came >= 6 << 20 { Ok(()) } else { Err(format!("{came} bytes")) }
+    });
+    cluster.lose("east");
+    assert!(restoring.wait().unwrap().success());
+    same_files(&records, &restored).unwrap();
 }
 
 #[test]

@@ -39,6 +39,13 @@ pub struct Config {
     pub rest_ms: u64,
     /// Strikes in a row after which a provider counts as lost.
     pub strikes_max: u32,
+    /// A provider that asks to be sent nothing for this long counts as lost.
+    pub choke_patience_ms: u64,
+    /// What a peer that fetches too is likely to fetch soon is left to it for so long after it last got something, and
+    /// for no longer if there is nothing else to do.
+    pub fetcher_patience_ms: u64,
+    /// At the start, how long to ask for little, until it is known who else fetches; 0: nobody is asked.
+    pub seek_ms: u64,
     /// At the start, how long providers may come in before parity is wanted for what no provider of data has.
     pub gather_ms: u64,
 }
@@ -61,6 +68,9 @@ impl Default for Config {
             rate_min_bytes_per_s: 64 << 10,
             rest_ms: 2_000,
             strikes_max: 3,
+            choke_patience_ms: 30_000,
+            fetcher_patience_ms: 500,
+            seek_ms: 0,
             gather_ms: 20,
         }
     }

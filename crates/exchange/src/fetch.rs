@@ -13,14 +13,12 @@ mod table;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
-use bithealth_merkle::{leaf_hash, verify_run};
 use bithealth_types::{Code, Digest, LEAF_LEN, LeafIndex, NodeId, PackId, ShardIndex, Time};
-use bytes::Bytes;
 
 use self::patience::Recent;
 use self::provider::{Provider, Standing};
 use self::table::Table;
-use crate::{Config, Effect, Input, LeafError, RUN_LEAVES_MAX, ShardSet, StoreFault, Want, WantId};
+use crate::{Checked, Config, Effect, Input, Pipes, RUN_LEAVES_MAX, RunSet, ShardSet, StoreFault, Want, WantId};
 
 /// What to fetch.
 #[derive(Clone, Debug)]
@@ -67,8 +65,12 @@ pub struct Fetch {
     spec: Spec,
     seed: u64,
     table: Table,
+    /// Lent by the caller while it tells something.
+    pipes: Pipes,
     providers: BTreeMap<NodeId, Provider>,
     wants: BTreeMap<WantId, OpenWant>,
+    /// The same by run.
+    wants_of_run: Vec<Vec<WantId>>,
     wants_made: u64,
     /// Leaves handed to the store, by shard and first leaf: how many.
     storing: BTreeMap<(ShardIndex, LeafIndex), u32>,
@@ -78,8 +80,19 @@ pub struct Fetch {
     bytes_hedged: u64,
     /// Until then only data is wanted, and nobody hears that we starve.
     gather_until: Option<Time>,
+    /// Until then nobody is asked for more than one run at a time.
+    seek_until: Option<Time>,
     wake_at: Option<Time>,
     starved: Option<(u32, u16)>,
+    /// Whether something happened since that may leave us starving, or end it.
+    reach_changed: bool,
+    /// Since when there is nothing to do but what is left to others that fetch.
+    left_since: Option<Time>,
+    /// Whether anything is left to them at all,
+    leaves_to_others: bool,
+    /// and whether something is now.
+    is_left: bool,
+    all_wanted: bool,
     ended: bool,
 }
 
@@ -106,20 +119,29 @@ impl Fetch {
         assert_eq!(spec.roots.len(), usize::from(spec.code.n()), "a shard has one root");
         assert!((1..=RUN_LEAVES_MAX).contains(&spec.config.run_leaves), "run_leaves is 1 to {RUN_LEAVES_MAX}");
         let table = Table::new(spec.code, spec.leaf_count, &spec.need, spec.config.run_leaves);
+        let run_count = table.run_count();
         Self {
             spec,
             seed,
             table,
+            pipes: Pipes::default(),
             providers: BTreeMap::new(),
             wants: BTreeMap::new(),
+            wants_of_run: vec![Vec::new(); run_count],
             wants_made: 0,
             storing: BTreeMap::new(),
             recent: Recent::default(),
             bytes_asked: 0,
             bytes_hedged: 0,
             gather_until: None,
+            seek_until: None,
             wake_at: None,
             starved: None,
+            reach_changed: true,
+            left_since: None,
+            leaves_to_others: true,
+            is_left: false,
+            all_wanted: false,
             ended: false,
         }
     }
@@ -139,20 +161,40 @@ impl Fetch {
         }
     }
 
-    /// Takes one input at `now`; appends to `out` what the shell must do, in order. Never blocks, never fails.
+    /// Takes one input at `now`; appends to `out` what the shell must do, in order. Never blocks, never fails. `pipes` are
+    /// those of the node, the same for all its fetches.
     ///
     /// After [`Effect::Finished`] or [`Effect::Aborted`] nothing has an effect any more.
-    pub fn handle(&mut self, now: Time, input: Input, out: &mut VecDeque<Effect>) {
+    pub fn handle(&mut self, now: Time, input: Input, pipes: &mut Pipes, out: &mut VecDeque<Effect>) {
         if self.ended {
             return;
         }
+        std::mem::swap(&mut self.pipes, pipes);
+        self.take_in(now, input, out);
+        std::mem::swap(&mut self.pipes, pipes);
+    }
+
+    /// The fetch is given up: what it has open counts no more.
+    pub fn give_up(&mut self, pipes: &mut Pipes) {
+        for open in std::mem::take(&mut self.wants).into_values() {
+            pipes.closed(&open.to, open.want.len());
+        }
+        self.ended = true;
+    }
+
+    fn take_in(&mut self, now: Time, input: Input, out: &mut VecDeque<Effect>) {
         self.gather_until.get_or_insert(Time(now.0 + self.spec.config.gather_ms));
+        self.seek_until.get_or_insert(Time(now.0 + self.spec.config.seek_ms));
         match input {
             Input::Held { shard, leaves } => self.on_held(shard, leaves, out),
             Input::Provider { peer, shards } => self.on_provider(now, peer, shards),
-            Input::Leaves { from, want, data, proof } => self.on_leaves(now, from, want, data, &proof, out),
+            Input::Fetching { peer, runs } => self.on_fetching(now, peer, &runs),
+            Input::Sought => self.seek_until = Some(now),
+            Input::Leaves { from, leaves } => self.on_leaves(now, from, leaves, out),
             Input::Missing { from, want } => self.on_missing(now, from, want),
             Input::Busy { from, want } => self.on_busy(now, from, want),
+            Input::Choked { peer } => self.on_choke(peer, Some(now)),
+            Input::Unchoked { peer } => self.on_choke(peer, None),
             Input::PeerLost { peer } => self.on_peer_lost(peer),
             Input::Stored { shard, first, result } => self.on_stored(shard, first, result, out),
             Input::Tick => {}
@@ -167,6 +209,7 @@ impl Fetch {
         }
         self.lose_patience(now, out);
         self.ask_what_is_due(now, out);
+        self.report_all_wanted(out);
         self.report_starving(now, out);
         self.arm(now, out);
     }
@@ -178,53 +221,54 @@ impl Fetch {
     }
 
     fn on_provider(&mut self, now: Time, peer: NodeId, shards: ShardSet) {
-        if let Some(provider) = self.providers.get_mut(&peer) {
+        if let Some(provider) = self.provider(now, peer) {
             provider.announce(shards);
-        } else if self.providers.len() < self.spec.config.providers_max {
-            let provider = Provider::new(shards, now);
-            self.providers.insert(peer, if peer == self.spec.here { provider.near() } else { provider });
+            self.reach_changed = true;
         }
     }
 
-    fn on_leaves(
-        &mut self,
-        now: Time,
-        from: NodeId,
-        id: WantId,
-        data: Bytes,
-        proof: &[Digest],
-        out: &mut VecDeque<Effect>,
-    ) {
-        let Some(open) = self.wants.get(&id).filter(|open| open.to == from) else {
+    fn on_fetching(&mut self, now: Time, peer: NodeId, runs: &[(ShardIndex, RunSet)]) {
+        if let Some(provider) = self.provider(now, peer) {
+            provider.fetched(now, runs);
+        }
+    }
+
+    /// A provider, known or new; `None` if there are as many as may be.
+    fn provider(&mut self, now: Time, peer: NodeId) -> Option<&mut Provider> {
+        if !self.providers.contains_key(&peer) {
+            if self.providers.len() >= self.spec.config.providers_max {
+                return None;
+            }
+            if peer == self.spec.here {
+                self.pipes.is_near(peer);
+            }
+            self.providers.insert(peer, Provider::new(&peer, ShardSet::default(), now));
+        }
+        self.providers.get_mut(&peer)
+    }
+
+    fn on_leaves(&mut self, now: Time, from: NodeId, leaves: Checked, out: &mut VecDeque<Effect>) {
+        let Checked { want, data, hashes, proof, fault } = leaves;
+        if self.wants.get(&want.id).is_none_or(|open| open.to != from || open.want != want) {
             return; // cancelled while the answer was on its way
-        };
-        let Want { shard, first, count, .. } = open.want;
-        if let Err(fault) = self.check(&open.want, &data, proof) {
+        }
+        if let Some(fault) = fault {
             out.push_back(Effect::Blame { peer: from, fault });
             self.on_blamed(from);
             return;
         }
-        let open = self.close(id);
+        let open = self.close(want.id);
         if let Some(provider) = self.providers.get_mut(&from) {
             let waited_ms = now.since(provider.owes_since(open.sent)).as_millis() as u64;
-            self.recent.push(waited_ms, open.want.len());
-            provider.answered(now, &open);
+            self.recent.push(waited_ms, want.len());
+            provider.heard(now);
         }
+        self.pipes.delivered(from, want.len(), now.0.saturating_sub(open.sent.0), open.delivered_at_sent);
+        let Want { shard, first, count, .. } = want;
         self.table.have(shard, first.0..first.0 + count);
         self.storing.insert((shard, first), count);
-        out.push_back(Effect::Store { shard, first, data });
+        out.push_back(Effect::Store { shard, first, data, hashes, proof });
         self.cancel_what_is_settled(out);
-    }
-
-    /// Whether these bytes are the leaves that were wanted.
-    fn check(&self, want: &Want, data: &Bytes, proof: &[Digest]) -> Result<(), LeafError> {
-        let Want { shard, first, .. } = *want;
-        if data.len() as u64 != want.len() {
-            return Err(LeafError::Length { shard, first, got: data.len(), want: want.len() as usize });
-        }
-        let hashes: Vec<_> = data.chunks(LEAF_LEN).map(leaf_hash).collect();
-        verify_run(&self.spec.roots[usize::from(shard.0)], self.spec.leaf_count, first, &hashes, proof)
-            .map_err(|error| LeafError::NotInShard { shard, error })
     }
 
     fn on_missing(&mut self, now: Time, from: NodeId, id: WantId) {
@@ -232,6 +276,7 @@ impl Fetch {
             let open = self.close(id);
             if let Some(provider) = self.providers.get_mut(&from) {
                 provider.misses(now, open.run, open.want.shard);
+                self.reach_changed = true;
             }
         }
     }
@@ -246,7 +291,14 @@ impl Fetch {
         }
     }
 
+    fn on_choke(&mut self, peer: NodeId, since: Option<Time>) {
+        if let Some(provider) = self.providers.get_mut(&peer) {
+            provider.choked_since = since;
+        }
+    }
+
     fn on_blamed(&mut self, peer: NodeId) {
+        self.reach_changed = true;
         self.close_all(peer);
         if let Some(provider) = self.providers.get_mut(&peer) {
             provider.standing = Standing::Blamed;
@@ -254,7 +306,9 @@ impl Fetch {
     }
 
     fn on_peer_lost(&mut self, peer: NodeId) {
+        self.reach_changed = true;
         self.close_all(peer);
+        self.pipes.is_lost(&peer);
         // Who was blamed is remembered: coming back does not make it honest.
         self.providers.retain(|id, provider| *id != peer || provider.standing == Standing::Blamed);
     }
@@ -274,7 +328,9 @@ impl Fetch {
             Err(fault) => {
                 out.extend(self.wants.values().map(|open| Effect::Cancel { to: open.to, want: open.want.id }));
                 out.push_back(Effect::Aborted(fault));
-                self.ended = true;
+                let mut pipes = std::mem::take(&mut self.pipes);
+                self.give_up(&mut pipes);
+                self.pipes = pipes;
             }
         }
     }
@@ -282,6 +338,8 @@ impl Fetch {
     /// Takes a want that is open off the books.
     fn close(&mut self, id: WantId) -> OpenWant {
         let open = self.wants.remove(&id).expect("the caller knows that the want is open");
+        self.wants_of_run[open.run].retain(|other| *other != id);
+        self.pipes.closed(&open.to, open.want.len());
         if let Some(provider) = self.providers.get_mut(&open.to) {
             provider.close(&open.want);
         }
@@ -305,13 +363,26 @@ impl Fetch {
         }
     }
 
+    /// Says once that nothing is left to want.
+    fn report_all_wanted(&mut self, out: &mut VecDeque<Effect>) {
+        let is_settled = |run| self.table.serves(run, &self.settled(run));
+        if !self.all_wanted && (0..self.table.run_count()).all(is_settled) {
+            self.all_wanted = true;
+            out.push_back(Effect::AllWanted);
+        }
+    }
+
     /// Says once that rows cannot be had, and again when the numbers change.
     fn report_starving(&mut self, now: Time, out: &mut VecDeque<Effect>) {
-        if self.gather_until.is_some_and(|until| now < until) {
+        let gathers = self.gather_until.is_some_and(|until| now < until);
+        if gathers || !self.reach_changed && self.starved.is_none() {
             return;
         }
+        self.reach_changed = false;
         let providers = &self.providers;
-        let starved = self.table.starved(|run, shard| providers.values().any(|provider| provider.may_have(run, shard)));
+        let table = &self.table;
+        let starved = table
+            .starved(|run, shard| providers.values().any(|provider| provider.may_have(run, shard, table.rows(run))));
         if starved != self.starved
             && let Some((rows, shards_due)) = starved
         {

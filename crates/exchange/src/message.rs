@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-use bithealth_merkle::RunError;
+use bithealth_merkle::{RunError, leaf_hash, verify_run};
 use bithealth_types::{Digest, LEAF_LEN, LeafIndex, NodeId, ShardIndex, Time};
 use bytes::Bytes;
 
-use crate::ShardSet;
+use crate::{RunSet, ShardSet};
 
 /// Names a want within one fetch. On the wire the shell makes it unique among all its fetches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,6 +37,39 @@ impl Want {
     }
 }
 
+/// Leaves that came for a want, and whether they are those that were wanted.
+///
+/// To look at them takes most of the processor time of a fetch, so whoever hears of them does it, many at a time.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    pub(crate) want: Want,
+    pub(crate) data: Bytes,
+    pub(crate) hashes: Vec<Digest>,
+    pub(crate) proof: Vec<Digest>,
+    pub(crate) fault: Option<LeafError>,
+}
+
+impl Checked {
+    /// Looks at what came for a want of a shard with this root, in a pack of `leaf_count` rows: the leaves, one behind the
+    /// other, and their proof, as [`verify_run`] takes it.
+    pub fn new(want: Want, root: &Digest, leaf_count: u32, data: Bytes, proof: Vec<Digest>) -> Self {
+        let Want { shard, first, .. } = want;
+        if data.len() as u64 != want.len() {
+            let fault = LeafError::Length { shard, first, got: data.len(), want: want.len() as usize };
+            return Self { want, data, hashes: Vec::new(), proof, fault: Some(fault) };
+        }
+        let hashes: Vec<_> = data.chunks(LEAF_LEN).map(leaf_hash).collect();
+        let fault = verify_run(root, leaf_count, first, &hashes, &proof).err();
+        let fault = fault.map(|error| LeafError::NotInShard { shard, error });
+        Self { want, data, hashes, proof, fault }
+    }
+
+    /// Whether they are what was wanted.
+    pub fn is_true(&self) -> bool {
+        self.fault.is_none()
+    }
+}
+
 /// The store refused leaves. Why is the shell's to say: it stops or retries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("verified leaves could not be stored")]
@@ -59,16 +92,21 @@ pub enum Input {
         /// What it holds: its shard; all k data shards if it has the pack; all n if it keeps parity too.
         shards: ShardSet,
     },
+    /// A peer fetches the same pack, and has these runs of it by now. Told again, it adds to what was said before.
+    Fetching {
+        /// The peer.
+        peer: NodeId,
+        /// Runs by shard.
+        runs: Vec<(ShardIndex, RunSet)>,
+    },
+    /// Those asked have said who else fetches the pack.
+    Sought,
     /// Answers a want.
     Leaves {
         /// Who sent it.
         from: NodeId,
-        /// Which want.
-        want: WantId,
-        /// The leaves, one behind the other.
-        data: Bytes,
-        /// Their proof, as [`bithealth_merkle::verify_run`] takes it.
-        proof: Vec<Digest>,
+        /// What came, looked at.
+        leaves: Checked,
     },
     /// Answers a want: the peer does not have these leaves.
     Missing {
@@ -83,6 +121,16 @@ pub enum Input {
         from: NodeId,
         /// Which want.
         want: WantId,
+    },
+    /// The peer asks us to send it no wants. What it was asked before it still answers.
+    Choked {
+        /// Who.
+        peer: NodeId,
+    },
+    /// The peer takes wants again.
+    Unchoked {
+        /// Who.
+        peer: NodeId,
     },
     /// The peer is no longer connected.
     PeerLost {
@@ -127,7 +175,13 @@ pub enum Effect {
         first: LeafIndex,
         /// The leaves, one behind the other.
         data: Bytes,
+        /// The hash of each.
+        hashes: Vec<Digest>,
+        /// Their proof, for whoever wants them of us.
+        proof: Vec<Digest>,
     },
+    /// All that is needed is here or on its way: whoever has another pack to fetch may begin with it. Said once.
+    AllWanted,
     /// This peer sent something false. It is not asked again.
     Blame {
         /// Who.

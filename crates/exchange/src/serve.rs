@@ -1,11 +1,19 @@
-//! Which wants of others are answered next.
+//! Which wants of others are answered next, and who is told to wait.
 //!
-//! A peer may have so much queued and so much on its way; beyond that it is told so, and asks somebody else. The most
-//! urgent want goes first, among equals that of the peer who got the least so far.
+//! A peer may have so much queued and so much on its way. Long before its queue is full it is choked: it sends no more
+//! until it is unchoked, and asks somebody else. Whoever goes on all the same is refused, want by want.
+//!
+//! Of one peer's wants the most urgent goes first. Between peers urgency is a share, not a right of way, since any peer
+//! may claim any: a restore gets four times the bytes of a read, that four times those of a repair, and so on, so whoever
+//! lies about it slows others and never stops them. Source: start-time fair queueing (Goyal, Vin, Cheng, SIGCOMM 1996).
+//!
+//! What is on its way to one peer is never more than what is left for all others together, but for one answer. So a few
+//! peers that take no answers leave room for the rest until the shell loses patience with them.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 
-use bithealth_types::NodeId;
+use bithealth_types::{NodeId, Time};
 use serde::{Deserialize, Serialize};
 
 use crate::WantId;
@@ -23,24 +31,65 @@ pub enum Priority {
     Restore,
 }
 
+impl Priority {
+    /// What a byte counts against its peer: the next more urgent one gets four times as many.
+    fn cost(self) -> u64 {
+        match self {
+            Self::Restore => 1,
+            Self::Read => 4,
+            Self::Repair => 16,
+            Self::Audit => 64,
+        }
+    }
+}
+
 /// The limits of serving. Composed in `node`; unknown keys are refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ServeConfig {
-    /// Peers with anything queued or on its way.
+    /// Peers with a stream open: as many as may be connected.
     pub peers_max: usize,
-    /// Wants of one peer that wait.
+    /// Streams of one peer. One is used, and one may be left of a connection that was lost.
+    pub streams_per_peer_max: usize,
+    /// Wants of one peer that wait; one more is refused.
     pub wants_queued_max: usize,
+    /// With so many waiting it is choked,
+    pub wants_choked_at: usize,
+    /// and with so few unchoked.
+    pub wants_unchoked_at: usize,
     /// Bytes on their way to one peer. One answer is always allowed.
     pub peer_bytes_max: u64,
     /// Bytes on their way to all peers, which bounds the memory of serving. One answer is always allowed.
     pub bytes_max: u64,
+    /// Bytes sent to all peers each second; 0: as many as the network takes.
+    pub bytes_per_s_max: u64,
+    /// A peer that takes no answer, or sends no more of a message it began, for so long loses its stream.
+    pub patience_ms: u64,
 }
 
 impl Default for ServeConfig {
     fn default() -> Self {
-        Self { peers_max: 1024, wants_queued_max: 128, peer_bytes_max: 16 << 20, bytes_max: 64 << 20 }
+        Self {
+            peers_max: 256,
+            streams_per_peer_max: 4,
+            wants_queued_max: 256,
+            wants_choked_at: 128,
+            wants_unchoked_at: 32,
+            peer_bytes_max: 8 << 20,
+            bytes_max: 32 << 20,
+            bytes_per_s_max: 0,
+            patience_ms: 30_000,
+        }
     }
+}
+
+/// One stream of a peer: it names its wants anew on each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Asker {
+    /// Who.
+    pub peer: NodeId,
+    /// Over which of the streams there ever were.
+    pub stream: u64,
 }
 
 /// What the shell tells.
@@ -49,7 +98,7 @@ pub enum ServeInput {
     /// A peer wants something.
     Want {
         /// Who.
-        from: NodeId,
+        from: Asker,
         /// Its name for it.
         want: WantId,
         /// How urgent it is.
@@ -60,22 +109,24 @@ pub enum ServeInput {
     /// It needs no answer any more. One that is on its way goes on.
     Cancel {
         /// Who.
-        from: NodeId,
+        from: Asker,
         /// Which want.
         want: WantId,
     },
     /// Answers [`ServeEffect::Answer`]: the answer is sent, or could not be.
     Done {
         /// To whom.
-        to: NodeId,
+        to: Asker,
         /// Which want.
         want: WantId,
     },
-    /// The peer is no longer connected; nothing is on its way to it.
-    PeerLost {
-        /// Who.
-        peer: NodeId,
+    /// The stream ended. What is on its way to it counts until it is done.
+    Closed {
+        /// Which.
+        from: Asker,
     },
+    /// Answers [`ServeEffect::WakeAt`]; does no harm at any time.
+    Tick,
 }
 
 /// What is asked of the shell.
@@ -84,22 +135,34 @@ pub enum ServeEffect {
     /// Read what was wanted and send it.
     Answer {
         /// To whom.
-        to: NodeId,
+        to: Asker,
         /// Which want.
         want: WantId,
     },
     /// Say that this want will have no answer.
     Refuse {
         /// To whom.
-        to: NodeId,
+        to: Asker,
         /// Which want.
         want: WantId,
         /// Why.
         why: Refusal,
     },
+    /// Ask this peer to send no wants.
+    Choke {
+        /// Whom.
+        peer: NodeId,
+    },
+    /// Tell this peer that it may send wants again.
+    Unchoke {
+        /// Whom.
+        peer: NodeId,
+    },
+    /// Send a [`ServeInput::Tick`] at this time.
+    WakeAt(Time),
 }
 
-/// Why a want is refused.
+/// Why a want or a stream is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
@@ -115,7 +178,13 @@ pub enum Refusal {
         /// The limit.
         max: usize,
     },
-    /// The peer has an unanswered want of this name.
+    /// As many of its streams are open as may be.
+    #[error("{max} streams of this peer are open, as many as may be")]
+    StreamsFull {
+        /// The limit.
+        max: usize,
+    },
+    /// The stream has an unanswered want of this name.
     #[error("want {0:?} of this peer has no answer yet")]
     Repeated(WantId),
 }
@@ -125,21 +194,37 @@ pub enum Refusal {
 pub struct Serve {
     config: ServeConfig,
     peers: BTreeMap<NodeId, Peer>,
+    streams_made: u64,
+    bytes: u64,
+    /// What the peer served last had had before: who comes now has had as much.
+    clock: u64,
+    pace: Pace,
+    wake_at: Option<Time>,
+}
+
+/// What was sent without a pause, and since when: the next answer goes when the line is free again.
+#[derive(Debug, Default)]
+struct Pace {
+    since: Time,
     bytes: u64,
 }
 
 #[derive(Debug, Default)]
 struct Peer {
+    /// Streams that are open.
+    streams: usize,
     waiting: VecDeque<Waiting>,
     /// On their way, and how long they are.
-    answering: BTreeMap<WantId, u64>,
+    answering: BTreeMap<(u64, WantId), u64>,
     bytes: u64,
-    /// Bytes it got, counted from the least anybody had when it came.
+    /// Bytes it got, by their cost.
     served: u64,
+    choked: bool,
 }
 
 #[derive(Debug)]
 struct Waiting {
+    stream: u64,
     want: WantId,
     priority: Priority,
     len: u64,
@@ -148,50 +233,83 @@ struct Waiting {
 impl Serve {
     /// Serves nobody yet.
     pub fn new(config: ServeConfig) -> Self {
-        Self { config, peers: BTreeMap::new(), bytes: 0 }
+        Self {
+            config,
+            peers: BTreeMap::new(),
+            streams_made: 0,
+            bytes: 0,
+            clock: 0,
+            pace: Pace::default(),
+            wake_at: None,
+        }
     }
 
-    /// Takes one input; appends to `out` what the shell must do, in order. Never blocks, never fails.
-    pub fn handle(&mut self, input: ServeInput, out: &mut VecDeque<ServeEffect>) {
+    /// The limits.
+    pub fn config(&self) -> &ServeConfig {
+        &self.config
+    }
+
+    /// A peer opens a stream; it is open until [`ServeInput::Closed`].
+    ///
+    /// # Errors
+    /// [`Refusal`] if there are too many, of this peer or of peers.
+    pub fn open(&mut self, peer: NodeId) -> Result<Asker, Refusal> {
+        if !self.peers.contains_key(&peer) && self.peers.len() >= self.config.peers_max {
+            return Err(Refusal::PeersFull { max: self.config.peers_max });
+        }
+        let at = self.peers.entry(peer).or_default();
+        if at.streams >= self.config.streams_per_peer_max {
+            return Err(Refusal::StreamsFull { max: self.config.streams_per_peer_max });
+        }
+        at.streams += 1;
+        self.streams_made += 1;
+        Ok(Asker { peer, stream: self.streams_made })
+    }
+
+    /// Whether a peer is choked: what a stream that it opens now has to be told.
+    pub fn is_choked(&self, peer: &NodeId) -> bool {
+        self.peers.get(peer).is_some_and(|peer| peer.choked)
+    }
+
+    /// Takes one input at `now`; appends to `out` what the shell must do, in order. Never blocks, never fails.
+    pub fn handle(&mut self, now: Time, input: ServeInput, out: &mut VecDeque<ServeEffect>) {
         match input {
             ServeInput::Want { from, want, priority, len } => {
-                if let Err(why) = self.queue(from, Waiting { want, priority, len }) {
+                if let Err(why) = self.queue(from.peer, Waiting { stream: from.stream, want, priority, len }) {
                     out.push_back(ServeEffect::Refuse { to: from, want, why });
                 }
             }
-            ServeInput::Cancel { from, want } => {
-                if let Some(peer) = self.peers.get_mut(&from) {
-                    peer.waiting.retain(|waiting| waiting.want != want);
+            ServeInput::Tick => {}
+            ServeInput::Cancel { from, want } => self.forget(&from, |waiting| waiting.want == want),
+            ServeInput::Done { to, want } => self.on_done(&to, want),
+            ServeInput::Closed { from } => {
+                self.forget(&from, |_| true);
+                if let Some(peer) = self.peers.get_mut(&from.peer) {
+                    peer.streams = peer.streams.saturating_sub(1);
                 }
             }
-            ServeInput::Done { to, want } => {
-                if let Some(peer) = self.peers.get_mut(&to) {
-                    let len = peer.answering.remove(&want).unwrap_or(0);
-                    peer.bytes -= len;
-                    self.bytes -= len;
-                }
-            }
-            ServeInput::PeerLost { peer } => {
-                self.bytes -= self.peers.remove(&peer).map_or(0, |peer| peer.bytes);
-            }
         }
-        while let Some(next) = self.next() {
-            out.push_back(self.start(next));
+        while let Some(next) = self.next().filter(|_| self.free_at() <= now) {
+            out.push_back(self.start(now, next));
         }
-        self.peers.retain(|_, peer| !peer.waiting.is_empty() || !peer.answering.is_empty());
+        self.arm(now, out);
+        self.choke(out);
+        self.peers.retain(|_, peer| peer.streams > 0 || !peer.answering.is_empty());
     }
 
     fn queue(&mut self, from: NodeId, waiting: Waiting) -> Result<(), Refusal> {
-        if !self.peers.contains_key(&from) && self.peers.len() >= self.config.peers_max {
-            return Err(Refusal::PeersFull { max: self.config.peers_max });
-        }
-        let least = self.peers.values().map(|peer| peer.served).min().unwrap_or(0);
-        let peer = self.peers.entry(from).or_insert(Peer { served: least, ..Peer::default() });
-        if peer.answering.contains_key(&waiting.want) || peer.waiting.iter().any(|other| other.want == waiting.want) {
+        let Some(peer) = self.peers.get_mut(&from).filter(|peer| peer.streams > 0) else {
+            return Ok(()); // its stream has ended: nobody waits for an answer
+        };
+        let name = (waiting.stream, waiting.want);
+        if peer.answering.contains_key(&name) || peer.waiting.iter().any(|other| (other.stream, other.want) == name) {
             return Err(Refusal::Repeated(waiting.want));
         }
         if peer.waiting.len() >= self.config.wants_queued_max {
             return Err(Refusal::QueueFull { max: self.config.wants_queued_max });
+        }
+        if peer.waiting.is_empty() && peer.answering.is_empty() {
+            peer.served = peer.served.max(self.clock); // nobody saves up shares by wanting nothing
         }
         // The most urgent first; in the order they came where that is the same.
         let at = peer.waiting.partition_point(|other| other.priority >= waiting.priority);
@@ -199,27 +317,77 @@ impl Serve {
         Ok(())
     }
 
-    /// The peer whose first want is answered next; `None` if nothing waits or fits.
-    fn next(&self) -> Option<NodeId> {
-        let fits = |bytes: u64, len: u64, max: u64| bytes == 0 || bytes.saturating_add(len) <= max;
-        let able = self.peers.iter().filter_map(|(id, peer)| {
-            let first = peer.waiting.front()?;
-            fits(peer.bytes, first.len, self.config.peer_bytes_max).then_some((first, peer.served, *id))
-        });
-        let (first, _, id) =
-            able.min_by_key(|(first, served, id)| (std::cmp::Reverse(first.priority), *served, *id))?;
-        // What is most urgent waits for room rather than see smaller ones pass it for ever.
-        fits(self.bytes, first.len, self.config.bytes_max).then_some(id)
+    fn forget(&mut self, from: &Asker, which: impl Fn(&Waiting) -> bool) {
+        if let Some(peer) = self.peers.get_mut(&from.peer) {
+            peer.waiting.retain(|waiting| waiting.stream != from.stream || !which(waiting));
+        }
     }
 
-    fn start(&mut self, to: NodeId) -> ServeEffect {
+    fn on_done(&mut self, to: &Asker, want: WantId) {
+        if let Some(peer) = self.peers.get_mut(&to.peer) {
+            let len = peer.answering.remove(&(to.stream, want)).unwrap_or(0);
+            peer.bytes -= len;
+            self.bytes -= len;
+        }
+    }
+
+    /// The peer whose first want is answered next; `None` if nothing waits or fits.
+    fn next(&self) -> Option<NodeId> {
+        let free = self.config.bytes_max.saturating_sub(self.bytes);
+        let able = self.peers.iter().filter_map(|(id, peer)| {
+            let first = peer.waiting.front()?;
+            let within_share = peer.bytes.saturating_add(first.len) <= free.min(self.config.peer_bytes_max);
+            (peer.bytes == 0 || within_share).then_some((first, peer.served, *id))
+        });
+        let (first, _, id) = able.min_by_key(|(first, served, id)| (*served, Reverse(first.priority), *id))?;
+        // Whose turn it is waits for room rather than see smaller ones pass it for ever.
+        (self.bytes == 0 || first.len <= free).then_some(id)
+    }
+
+    /// When the pace allows the next answer.
+    fn free_at(&self) -> Time {
+        match self.config.bytes_per_s_max {
+            0 => Time(0),
+            pace => Time(self.pace.since.0 + self.pace.bytes * 1000 / pace),
+        }
+    }
+
+    /// Asks to be woken when an answer that waits for the pace may go.
+    fn arm(&mut self, now: Time, out: &mut VecDeque<ServeEffect>) {
+        let due = self.next().map(|_| self.free_at()).filter(|at| now < *at);
+        if due.is_some() && due != self.wake_at {
+            out.extend(due.map(ServeEffect::WakeAt));
+        }
+        self.wake_at = due;
+    }
+
+    fn start(&mut self, now: Time, to: NodeId) -> ServeEffect {
+        if self.free_at() < now {
+            self.pace = Pace { since: now, bytes: 0 };
+        }
+        self.pace.bytes += self.peers[&to].waiting.front().map_or(0, |first| first.len);
         let peer = self.peers.get_mut(&to).expect("next names a known peer");
-        let Waiting { want, len, .. } = peer.waiting.pop_front().expect("next names a peer that waits");
-        peer.answering.insert(want, len);
+        let Waiting { stream, want, priority, len } = peer.waiting.pop_front().expect("next names a peer that waits");
+        peer.answering.insert((stream, want), len);
         peer.bytes += len;
-        peer.served += len;
         self.bytes += len;
-        ServeEffect::Answer { to, want }
+        self.clock = self.clock.max(peer.served);
+        peer.served = peer.served.saturating_add(len.saturating_mul(priority.cost()));
+        ServeEffect::Answer { to: Asker { peer: to, stream }, want }
+    }
+
+    /// Who has too much waiting is told so once, and once when it has not any more.
+    fn choke(&mut self, out: &mut VecDeque<ServeEffect>) {
+        for (id, peer) in &mut self.peers {
+            let waiting = peer.waiting.len();
+            if !peer.choked && waiting >= self.config.wants_choked_at {
+                peer.choked = true;
+                out.push_back(ServeEffect::Choke { peer: *id });
+            } else if peer.choked && waiting <= self.config.wants_unchoked_at {
+                peer.choked = false;
+                out.push_back(ServeEffect::Unchoke { peer: *id });
+            }
+        }
     }
 }
 

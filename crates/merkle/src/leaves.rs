@@ -3,8 +3,11 @@
 //! A run of leaves is what one want asks for. Its proof is the roots of the largest subtrees left and right of the run,
 //! as a walk from left to right meets them: no digest more, so a whole shard needs none and one leaf of 2^d needs d.
 
+mod known;
+
 use bithealth_types::{Digest, LEAF_LEN, LeafIndex};
 
+pub use self::known::KnownNodes;
 use crate::{leaf_hash, node_hash, root, split};
 
 /// Why a run of leaves was refused.

@@ -11,7 +11,7 @@ mod leaves;
 mod log;
 mod map;
 
-pub use leaves::{LeafTree, RunError, verify_run};
+pub use leaves::{KnownNodes, LeafTree, RunError, verify_run};
 pub use log::{ProofError, consistency_proof, inclusion_proof, verify_consistency, verify_inclusion};
 pub use map::{KEY_LEN_MAX, MapError, MapProof, Neighbour, map_root, prove, verify_absent, verify_present};
 

@@ -147,6 +147,11 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         Ok(Some(decode_frame(frame)?))
     }
 
+    /// Bytes of a message whose end has not come. Whoever waits long for it may lose patience.
+    pub fn unfinished_len(&self) -> usize {
+        self.partial.as_ref().map_or(self.end - self.start, |partial| PREFIX_LEN + partial.filled)
+    }
+
     async fn frame(&mut self, what: &'static str, max: usize) -> Result<Option<Bytes>, FrameError> {
         if self.partial.is_none() {
             let Some(len) = self.prefix(what).await? else { return Ok(None) };

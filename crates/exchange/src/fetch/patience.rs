@@ -33,7 +33,7 @@ impl Recent {
     }
 
     /// The median wait for an answer of `len` bytes, where shorter ones count as if they had been as long.
-    fn median_ms(&self, len: u64, config: &Config) -> u64 {
+    pub(super) fn median_ms(&self, len: u64, config: &Config) -> u64 {
         let scaled = |(waited_ms, of): &(u64, u64)| waited_ms * len.max(*of) / of;
         let mut waits: Vec<_> = self.0.iter().map(scaled).collect();
         waits.sort_unstable();
@@ -55,6 +55,10 @@ impl Fetch {
         let peers: Vec<_> = self.providers.keys().copied().collect();
         for peer in peers {
             self.rest_or_wake(now, peer);
+            if self.choke_ends(&peer).is_some_and(|end| end <= now) {
+                self.drop_provider(peer, out);
+                continue;
+            }
             let Some(oldest) = self.oldest(&peer) else { continue };
             let deadlines = self.deadlines(oldest);
             if deadlines.timed_out <= now {
@@ -64,7 +68,7 @@ impl Fetch {
             } else if deadlines.late <= now && !oldest.late && self.may_hedge(self.hedge_cost(oldest)) {
                 let oldest = oldest.clone();
                 self.bytes_hedged += self.hedge_cost(&oldest);
-                self.give_up(now, &oldest);
+                self.count_late(now, &oldest);
             }
         }
     }
@@ -80,6 +84,18 @@ impl Fetch {
             }
             _ => {}
         }
+    }
+
+    /// When a provider that is choked counts as lost.
+    fn choke_ends(&self, peer: &NodeId) -> Option<Time> {
+        let since = self.providers.get(peer)?.choked_since?;
+        Some(Time(since.0.saturating_add(self.spec.config.choke_patience_ms)))
+    }
+
+    fn drop_provider(&mut self, peer: NodeId, out: &mut VecDeque<Effect>) {
+        let Some(provider) = self.providers.get(&peer) else { return };
+        out.extend(provider.open().map(|want| Effect::Cancel { to: peer, want }));
+        self.on_peer_lost(peer);
     }
 
     fn time_out(&mut self, now: Time, peer: NodeId, out: &mut VecDeque<Effect>) {
@@ -102,14 +118,14 @@ impl Fetch {
         };
         provider.standing = Standing::Stalled;
         let open: Vec<_> = provider.open().map(|id| self.wants[&id].clone()).collect();
-        open.iter().for_each(|open| self.give_up(now, open));
+        open.iter().for_each(|open| self.count_late(now, open));
     }
 
     /// No longer counts on a want; it stays open.
-    fn give_up(&mut self, now: Time, open: &OpenWant) {
-        if let Some(provider) = self.providers.get_mut(&open.to) {
-            provider.is_late(now, open, &self.spec.config);
-        }
+    fn count_late(&mut self, now: Time, open: &OpenWant) {
+        let elapsed_ms = now.0.saturating_sub(open.sent.0);
+        let guess = self.spec.config.rate_guess_bytes_per_s;
+        self.pipes.is_late(open.to, open.want.len(), elapsed_ms, open.delivered_at_sent, guess);
         if let Some(open) = self.wants.get_mut(&open.want.id) {
             open.late = true;
         }
@@ -166,9 +182,16 @@ impl Fetch {
                 (false, false) => deadlines.timed_out,
             }
         });
-        let gathered = self.gather_until.filter(|until| now < *until);
+        let unchoked = self.providers.keys().filter_map(|peer| self.choke_ends(peer));
+        let gathered = self.gather_until.into_iter().chain(self.seek_until).filter(|until| now < *until);
         // What came within the budget only by what was just asked is already late: the next moment is soon enough.
-        let next = rested.chain(owed).chain(gathered).min().map(|at| at.max(Time(now.0 + 1)));
+        let next = rested
+            .chain(owed)
+            .chain(unchoked)
+            .chain(gathered)
+            .chain(self.left_until(now))
+            .min()
+            .map(|at| at.max(Time(now.0 + 1)));
         let armed = self.wake_at.filter(|at| now < *at);
         if let Some(next) = next
             && armed.is_none_or(|armed| next < armed)

@@ -3,17 +3,30 @@
 //! Each run is due as many cells as it still lacks, less those on their way; a late want does not count as on its way,
 //! which is all there is to hedging. Of the cells that would come about as soon as the best, those with a provider that
 //! has room come first, then needed data before what must be decoded, then the shard with the fewest providers.
+//!
+//! Where others fetch the same pack, the runs that fewest of them have come first, and what one of them has is asked of it
+//! rather than of whoever holds the shard, who would else send everything to everybody. For the same reason each cell that
+//! none of them has is the first of one fetcher, the same in everybody's eyes, and left to it for as long as it gets on.
 
 use std::collections::VecDeque;
 
 use bithealth_types::{LEAF_LEN, LeafIndex, NodeId, ShardIndex, Time};
 
-use super::provider::Standing;
+use super::provider::{self, Provider, hash_of, mix};
 use super::{Fetch, Need, OpenWant};
-use crate::{Effect, ShardSet, Want, WantId};
+use crate::{Effect, GRID_LEAVES, ShardSet, Want, WantId};
 
 /// A cell this many times later than the best that could stand in for it is passed over.
 const SLOW_FACTOR: u64 = 2;
+
+/// One that fetches too gets on if it got something within this many times as long as the holder would take: it waits as
+/// we would.
+const FETCHER_FACTOR: u64 = 4;
+
+/// A holder of the shard is spared if one that fetches too would need no longer than this many times as long,
+const SPARED_FACTOR: u64 = 4;
+/// and this much.
+const SPARED_MS: u64 = 50;
 
 /// A cell that could be wanted, from the provider that would deliver it first.
 struct Candidate {
@@ -26,6 +39,8 @@ struct Candidate {
     eta_ms: u64,
     /// Not what is needed itself: something must be decoded with it.
     stands_in: bool,
+    /// Another that fetches is about to ask a holder for it.
+    left: bool,
     provider_count: usize,
     tie: u64,
 }
@@ -33,29 +48,96 @@ struct Candidate {
 impl Fetch {
     /// Wants all that is due and that providers have room for; where nothing is left to want, hedges what will come late.
     pub(super) fn ask_what_is_due(&mut self, now: Time, out: &mut VecDeque<Effect>) {
-        let mut waiting = false;
+        self.be_courteous(now);
+        if !self.anybody_has_room(now) {
+            return;
+        }
+        let (mut waiting, mut left) = (false, false);
         for run in self.runs_in_order() {
             while let Some(next) = self.next_cell(now, run) {
-                if !next.has_room || self.is_full() {
+                if next.left || !next.has_room || self.is_full() {
                     waiting = true;
+                    left |= next.left;
                     break;
                 }
                 self.ask(now, &next, out);
             }
         }
+        self.is_left = left;
+        let idle = left && self.wants.is_empty();
+        self.left_since = idle.then(|| self.left_since.unwrap_or(now));
         if !waiting {
             self.hedge_the_end(now, out);
         }
     }
 
+    /// Whether anybody could be asked for anything.
+    fn anybody_has_room(&self, now: Time) -> bool {
+        let has_room = |(peer, provider): (&NodeId, &Provider)| {
+            provider.is_asked() && self.has_room(now, peer, provider, LEAF_LEN as u64)
+        };
+        !self.is_full() && self.providers.iter().any(has_room)
+    }
+
+    /// Whether one more want of this length fits at a provider. While it is not known who else fetches, one is enough.
+    fn has_room(&self, now: Time, peer: &NodeId, provider: &Provider, len: u64) -> bool {
+        let seeks = self.seek_until.is_some_and(|until| now < until) && provider.open().next().is_some();
+        !seeks && provider.has_room(&self.pipes.get(peer), len, &self.spec.config)
+    }
+
+    /// Whoever waited for others long enough, with nothing else to do, leaves them nothing more.
+    fn be_courteous(&mut self, now: Time) {
+        if self.left_since.is_some_and(|since| since.0 + self.fetcher_patience_ms(self.recent_ms()) <= now.0) {
+            self.leaves_to_others = false;
+        }
+    }
+
+    /// How long a run took lately.
+    fn recent_ms(&self) -> u64 {
+        let config = &self.spec.config;
+        self.recent.median_ms(u64::from(config.run_leaves) * LEAF_LEN as u64, config)
+    }
+
+    /// How long one that fetches too may get nothing, where we would wait so long for a holder.
+    fn fetcher_patience_ms(&self, eta_ms: u64) -> u64 {
+        self.spec.config.fetcher_patience_ms.max(FETCHER_FACTOR * eta_ms)
+    }
+
+    /// When to look again whether something is still to be left to others.
+    pub(super) fn left_until(&self, now: Time) -> Option<Time> {
+        self.is_left.then(|| Time(now.0 + self.spec.config.fetcher_patience_ms))
+    }
+
     /// Ranges are read from the front. Of a whole pack each fetch begins somewhere else, so that many of them at once
-    /// soon have something to give each other.
+    /// soon have something to give each other; once they know of one another, the rarest come first.
     fn runs_in_order(&self) -> Vec<usize> {
         let mut runs: Vec<_> = (0..self.table.run_count()).filter(|run| !self.table.is_had(*run)).collect();
-        if self.spec.need == Need::Whole {
+        let fetchers: Vec<_> = self.providers.values().filter(|provider| provider.fetches.is_some()).collect();
+        if !fetchers.is_empty() {
+            let copies = |run: usize| {
+                let shards = self.table.needed(run).unwrap_or_else(|| ShardSet::first(self.spec.code.n()));
+                let has = |provider: &&&Provider| {
+                    shards.iter().any(|shard| provider.may_have(run, shard, self.table.rows(run)))
+                };
+                fetchers.iter().filter(has).count()
+            };
+            runs.sort_by_cached_key(|run| (copies(*run), mix(self.seed, *run as u64)));
+        } else if self.spec.need == Need::Whole {
             runs.sort_by_key(|run| mix(self.seed, *run as u64));
         }
         runs
+    }
+
+    /// Whether one that fetches too, and got something of late, should ask a holder for this cell before we do.
+    fn is_left_to_another(&self, now: Time, run: usize, shard: ShardIndex, eta_ms: u64) -> bool {
+        let patience_ms = self.fetcher_patience_ms(eta_ms);
+        let cell = u64::from(self.table.rows(run).start / GRID_LEAVES) << 16 | u64::from(shard.0);
+        let ours = mix(hash_of(&self.spec.here), cell);
+        self.leaves_to_others
+            && self.providers.values().any(|provider| {
+                let gets_on = provider.fetches.is_some_and(|told| now.0 < told.0 + patience_ms);
+                gets_on && provider.is_asked() && mix(provider.hash, cell) > ours
+            })
     }
 
     fn is_full(&self) -> bool {
@@ -76,7 +158,7 @@ impl Fetch {
         let mut candidates: Vec<_> = (0..self.spec.code.n())
             .map(ShardIndex)
             .filter(|shard| !settled.contains(*shard))
-            .filter_map(|shard| self.candidate(run, shard, needed.as_ref()))
+            .filter_map(|shard| self.candidate(now, run, shard, needed.as_ref()))
             .collect();
         // As few cells as can be: those needed themselves if each has somebody to ask, else enough to decode with.
         let direct = candidates.iter().filter(|candidate| !candidate.stands_in).count();
@@ -94,13 +176,15 @@ impl Fetch {
         let slow_ms = SLOW_FACTOR * etas.get(due.min(etas.len()).checked_sub(1)?)?;
         candidates.into_iter().min_by_key(|candidate| {
             let slow = candidate.eta_ms > slow_ms;
-            (slow, !candidate.has_room, candidate.stands_in, candidate.provider_count, candidate.tie)
+            let Candidate { has_room, stands_in, left, provider_count, tie, .. } = *candidate;
+            (slow, !has_room, stands_in, left, provider_count, tie)
         })
     }
 
     /// The shards whose cell of this run is had or on its way.
-    fn settled(&self, run: usize) -> ShardSet {
-        let coming = self.wants.values().filter(|open| open.run == run && !open.late).map(|open| open.want.shard);
+    pub(super) fn settled(&self, run: usize) -> ShardSet {
+        let open = self.wants_of_run[run].iter().map(|id| &self.wants[id]);
+        let coming = open.filter(|open| !open.late).map(|open| open.want.shard);
         self.table.had(run).iter().chain(coming).collect()
     }
 
@@ -112,28 +196,35 @@ impl Fetch {
 
     /// Whether somebody else could be asked for the same cell.
     pub(super) fn has_other_provider(&self, open: &OpenWant) -> bool {
-        self.candidate(open.run, open.want.shard, None).is_some()
+        self.candidate(open.sent, open.run, open.want.shard, None).is_some()
     }
 
     /// The provider that would deliver this cell first, of those that can be asked and were not.
-    fn candidate(&self, run: usize, shard: ShardIndex, needed: Option<&ShardSet>) -> Option<Candidate> {
+    fn candidate(&self, now: Time, run: usize, shard: ShardIndex, needed: Option<&ShardSet>) -> Option<Candidate> {
         let config = &self.spec.config;
         let (first, count) = self.table.lacking(run, shard)?;
+        let leaves = first.0..first.0 + count;
         let len = u64::from(count) * LEAF_LEN as u64;
         let asked = |peer: &NodeId| {
-            self.wants.values().any(|open| open.run == run && open.want.shard == shard && open.to == *peer)
+            let mut open = self.wants_of_run[run].iter().map(|id| &self.wants[id]);
+            open.any(|open| open.want.shard == shard && open.to == *peer)
         };
         let providers = self.providers.iter().filter(|(peer, provider)| {
-            provider.standing == Standing::Good && provider.may_have(run, shard) && !asked(peer)
+            provider.is_asked() && provider.may_have(run, shard, leaves.clone()) && !asked(peer)
         });
-        let provider_count = providers.clone().count();
-        let tie = |peer: &NodeId| {
-            let peer = peer.0.iter().fold(self.seed, |hash, byte| mix(hash, u64::from(*byte)));
-            mix(peer, (run as u64) << 16 | u64::from(shard.0))
+        let providers: Vec<_> = providers.collect();
+        let tie = |provider: &Provider| mix(provider.hash ^ self.seed, (run as u64) << 16 | u64::from(shard.0));
+        let eta_ms = |peer: &NodeId| provider::eta_ms(&self.pipes.get(peer), len, config);
+        let first_of = |holders: bool| {
+            let of = providers.iter().filter(|(_, provider)| provider.has_shard(shard) == holders);
+            of.map(|(peer, provider)| (eta_ms(peer), tie(provider), **peer)).min()
         };
-        let (eta_ms, tie, peer, provider) = providers
-            .map(|(peer, provider)| (provider.eta_ms(len, config), tie(peer), *peer, provider))
-            .min_by_key(|(eta_ms, tie, ..)| (*eta_ms, *tie))?;
+        let holder = first_of(true);
+        let fetcher = first_of(false).filter(|(eta_ms, ..)| {
+            let spares = |holder_ms: u64| *eta_ms <= SPARED_FACTOR * holder_ms + SPARED_MS;
+            holder.is_none_or(|(holder_ms, _, holder)| holder != self.spec.here && spares(holder_ms))
+        });
+        let (eta_ms, tie, peer) = fetcher.or(holder)?;
         let k = self.spec.code.k();
         Some(Candidate {
             run,
@@ -141,13 +232,14 @@ impl Fetch {
             first,
             count,
             peer,
-            has_room: provider.has_room(len, config),
+            has_room: self.has_room(now, &peer, &self.providers[&peer], len),
             eta_ms,
             stands_in: match needed {
                 Some(needed) => !needed.contains(shard),
                 None => k > 1 && shard.0 >= k,
             },
-            provider_count,
+            left: fetcher.is_none() && peer != self.spec.here && self.is_left_to_another(now, run, shard, eta_ms),
+            provider_count: providers.len(),
             tie,
         })
     }
@@ -155,10 +247,12 @@ impl Fetch {
     fn ask(&mut self, now: Time, next: &Candidate, out: &mut VecDeque<Effect>) {
         let want = Want { id: WantId(self.wants_made), shard: next.shard, first: next.first, count: next.count };
         let provider = self.providers.get_mut(&next.peer).expect("candidates are known providers");
-        let delivered_at_sent = provider.sent(&want);
+        provider.sent(&want);
+        let delivered_at_sent = self.pipes.sent(next.peer, want.len());
         let open = OpenWant { want, to: next.peer, run: next.run, sent: now, delivered_at_sent, late: false };
         self.wants_made += 1;
         self.bytes_asked += want.len();
+        self.wants_of_run[next.run].push(want.id);
         self.wants.insert(want.id, open);
         out.push_back(Effect::Send { to: next.peer, ask: want });
     }
@@ -176,11 +270,11 @@ impl Fetch {
             }
             self.set_late(id, true);
             let alternative = self.next_cell(now, run).filter(|next| {
-                let measured = self.providers[&next.peer].measured_ms(0).is_some();
+                let measured = provider::measured_ms(&self.pipes.get(&next.peer), 0).is_some();
                 let sooner = SLOW_FACTOR * next.eta_ms + self.spec.config.hedge_floor_ms < remaining_ms;
                 // To decode instead would cost more than the one cell the budget is asked for.
                 let costs_one = !next.stands_in || self.table.needed(run).is_none();
-                next.has_room && measured && sooner && costs_one
+                next.has_room && !next.left && measured && sooner && costs_one
             });
             match alternative {
                 Some(next) => {
@@ -205,14 +299,6 @@ impl Fetch {
             provider.open().take_while(|other| *other <= id).map(|other| self.wants[&other].want.len()).sum();
         let oldest = self.oldest(&self.wants[&id].to)?;
         let waited = now.0.saturating_sub(provider.owes_since(oldest.sent).0);
-        Some(provider.measured_ms(ahead)?.saturating_sub(waited))
+        Some(provider::measured_ms(&self.pipes.get(&self.wants[&id].to), ahead)?.saturating_sub(waited))
     }
-}
-
-/// One step of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014) over both words: spreads ties, decides nothing else.
-fn mix(hash: u64, word: u64) -> u64 {
-    let mut z = (hash ^ word).wrapping_add(0x9E37_79B9_7F4A_7C15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
 }

@@ -1,21 +1,16 @@
 //! What is known about one provider, and how much it may be asked at a time.
 //!
 //! As BBR does for a connection (Cardwell et al., "BBR: Congestion-Based Congestion Control", ACM Queue 14(5), 2016),
-//! the window is twice the bytes that fit in the pipe: the measured rate times the shortest delay. It starts small,
-//! doubles with each answer while that pays, and stops growing when the rate does.
+//! the window is twice the bytes that fit in the pipe: the measured rate times the shortest delay, as [`crate::Pipes`]
+//! has them. It starts small, doubles with each answer while that pays, and stops growing when the rate does.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
-use bithealth_types::{LEAF_LEN, ShardIndex, Time};
+use bithealth_types::{LEAF_LEN, NodeId, ShardIndex, Time};
 
-use super::OpenWant;
-use crate::{Config, ShardSet, Want, WantId};
-
-/// Shorter answers measure the delay, not the rate.
-const RATE_SAMPLE_BYTES_MIN: u64 = 256 << 10;
-
-/// What this node itself is thought to deliver at first: more than any network.
-const NEAR_RATE_BYTES_PER_S: u64 = 100 << 30;
+use crate::pipes::Pipe;
+use crate::{Config, RunSet, ShardSet, Want, WantId};
 
 /// What fills the pipe, times this, may be open: one half on its way here while the other is being asked.
 const WINDOW_GAIN: u64 = 2;
@@ -35,18 +30,22 @@ pub(super) enum Standing {
 
 #[derive(Debug)]
 pub(super) struct Provider {
+    /// Of its id: what ties are broken by.
+    pub(super) hash: u64,
+    /// Shards it holds whole.
     shards: ShardSet,
+    /// Runs of others that it holds.
+    parts: BTreeMap<ShardIndex, RunSet>,
+    /// When it last told that it has more of what it fetches too; `None` if it fetches nothing.
+    pub(super) fetches: Option<Time>,
     /// Cells, by run and shard, that it said it does not have.
     missing: BTreeSet<(usize, ShardIndex)>,
     pub(super) standing: Standing,
+    /// Since when it wants to be asked nothing.
+    pub(super) choked_since: Option<Time>,
     /// In the order in which they were sent.
     open: BTreeSet<WantId>,
     open_bytes: u64,
-    delivered: u64,
-    /// Of the best recent answers; `None` until one was long enough.
-    rate_bytes_per_s: Option<u64>,
-    /// The shortest so far.
-    delay_ms: Option<u64>,
     /// When it last answered anything.
     heard: Time,
     /// Timeouts since its last answer.
@@ -54,35 +53,56 @@ pub(super) struct Provider {
 }
 
 impl Provider {
-    pub(super) fn new(shards: ShardSet, now: Time) -> Self {
+    pub(super) fn new(peer: &NodeId, shards: ShardSet, now: Time) -> Self {
         Self {
+            hash: hash_of(peer),
             shards,
+            parts: BTreeMap::new(),
+            fetches: None,
             missing: BTreeSet::new(),
             standing: Standing::Good,
+            choked_since: None,
             open: BTreeSet::new(),
             open_bytes: 0,
-            delivered: 0,
-            rate_bytes_per_s: None,
-            delay_ms: None,
             heard: now,
             strikes: 0,
         }
     }
 
-    /// The same, thought to be quicker than any other until it has been measured.
-    pub(super) fn near(self) -> Self {
-        Self { rate_bytes_per_s: Some(NEAR_RATE_BYTES_PER_S), delay_ms: Some(0), ..self }
-    }
-
-    /// It says anew what it holds.
+    /// It says anew which shards it holds.
     pub(super) fn announce(&mut self, shards: ShardSet) {
         self.shards = shards;
         self.missing.clear();
     }
 
+    /// It fetches the same pack, and has these runs by now.
+    pub(super) fn fetched(&mut self, now: Time, runs: &[(ShardIndex, RunSet)]) {
+        let mut is_more = self.fetches.is_none();
+        for (shard, runs) in runs {
+            if self.parts.entry(*shard).or_default().merge(runs) {
+                self.missing.retain(|(_, missing)| missing != shard);
+                is_more = true;
+            }
+        }
+        if is_more {
+            self.fetches = Some(now);
+        }
+    }
+
+    /// Whether it holds this shard whole.
+    pub(super) fn has_shard(&self, shard: ShardIndex) -> bool {
+        self.shards.contains(shard)
+    }
+
     /// Whether it could ever answer for this cell.
-    pub(super) fn may_have(&self, run: usize, shard: ShardIndex) -> bool {
-        self.standing != Standing::Blamed && self.shards.contains(shard) && !self.missing.contains(&(run, shard))
+    pub(super) fn may_have(&self, run: usize, shard: ShardIndex, leaves: Range<u32>) -> bool {
+        let holds = self.has_shard(shard) || self.parts.get(&shard).is_some_and(|runs| runs.covers(leaves));
+        holds && self.standing != Standing::Blamed && !self.missing.contains(&(run, shard))
+    }
+
+    /// Whether it can be asked now.
+    pub(super) fn is_asked(&self) -> bool {
+        self.standing == Standing::Good && self.choked_since.is_none()
     }
 
     /// Its open wants, oldest first.
@@ -91,34 +111,9 @@ impl Provider {
     }
 
     /// Whether one more want of this length fits.
-    pub(super) fn has_room(&self, len: u64, config: &Config) -> bool {
-        let fits = self.open.is_empty() || self.open_bytes + len <= self.window(config);
+    pub(super) fn has_room(&self, pipe: &Pipe, len: u64, config: &Config) -> bool {
+        let fits = self.open.is_empty() || self.open_bytes + len <= window(pipe, config);
         fits && self.open.len() < config.provider_wants_open_max
-    }
-
-    fn window(&self, config: &Config) -> u64 {
-        let (Some(rate), Some(delay_ms)) = (self.rate_bytes_per_s, self.delay_ms) else {
-            return config.window_start_bytes;
-        };
-        let run = u64::from(config.run_leaves) * LEAF_LEN as u64;
-        let window = WINDOW_GAIN * rate.saturating_mul(delay_ms) / 1000;
-        window.max(WINDOW_GAIN * run).min(config.window_max_bytes)
-    }
-
-    /// When `bytes` behind all that is open would be here, in milliseconds from now.
-    pub(super) fn eta_ms(&self, bytes: u64, config: &Config) -> u64 {
-        let bytes = self.open_bytes + bytes;
-        match self.rate_bytes_per_s {
-            Some(rate) => (bytes * 1000 / rate.max(1)).max(self.delay_ms.unwrap_or(0)),
-            None => {
-                self.delay_ms.unwrap_or(config.delay_guess_ms) + bytes * 1000 / config.rate_guess_bytes_per_s.max(1)
-            }
-        }
-    }
-
-    /// How long `bytes` take at the measured rate; `None` if there is none.
-    pub(super) fn measured_ms(&self, bytes: u64) -> Option<u64> {
-        self.rate_bytes_per_s.map(|rate| bytes * 1000 / rate.max(1))
     }
 
     /// Since when it owes an answer to what was sent then: what it answered meanwhile had to come first.
@@ -126,11 +121,10 @@ impl Provider {
         sent.max(self.heard)
     }
 
-    /// A want was sent; returns what had been delivered before.
-    pub(super) fn sent(&mut self, want: &Want) -> u64 {
+    /// A want was sent.
+    pub(super) fn sent(&mut self, want: &Want) {
         self.open.insert(want.id);
         self.open_bytes += want.len();
-        self.delivered
     }
 
     /// A want is no longer open, for whatever reason.
@@ -138,29 +132,6 @@ impl Provider {
         if self.open.remove(&want.id) {
             self.open_bytes -= want.len();
         }
-    }
-
-    /// True leaves came.
-    pub(super) fn answered(&mut self, now: Time, open: &OpenWant) {
-        let elapsed_ms = now.0.saturating_sub(open.sent.0).max(1);
-        self.delivered += open.want.len();
-        let bytes = self.delivered - open.delivered_at_sent;
-        let sample = bytes * 1000 / elapsed_ms;
-        self.rate_bytes_per_s = match self.rate_bytes_per_s {
-            // Rises at once, so that the window grows; falls slowly, so that one late answer does not close it.
-            Some(rate) => Some(sample.max((3 * rate + sample) / 4)),
-            None => (bytes >= RATE_SAMPLE_BYTES_MIN).then_some(sample),
-        };
-        self.delay_ms = Some(self.delay_ms.unwrap_or(u64::MAX).min(elapsed_ms));
-        self.heard(now);
-    }
-
-    /// It has owed this want for too long: it is no faster than that.
-    pub(super) fn is_late(&mut self, now: Time, open: &OpenWant, config: &Config) {
-        let elapsed_ms = now.0.saturating_sub(open.sent.0).max(1);
-        let most = (self.delivered - open.delivered_at_sent + open.want.len()) * 1000 / elapsed_ms;
-        self.rate_bytes_per_s = Some(self.rate_bytes_per_s.unwrap_or(config.rate_guess_bytes_per_s).min(most));
-        self.delay_ms.get_or_insert(elapsed_ms);
     }
 
     /// It does not have this cell.
@@ -175,9 +146,47 @@ impl Provider {
         self.standing = Standing::Resting { until };
     }
 
-    fn heard(&mut self, now: Time) {
+    /// It answered something.
+    pub(super) fn heard(&mut self, now: Time) {
         self.heard = now;
         self.strikes = 0;
         self.standing = Standing::Good;
     }
+}
+
+/// Of a node's id, the same at all nodes.
+pub(super) fn hash_of(peer: &NodeId) -> u64 {
+    peer.0.iter().fold(0, |hash, byte| mix(hash, u64::from(*byte)))
+}
+
+/// One step of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014) over both words: spreads ties, decides nothing else.
+pub(super) fn mix(hash: u64, word: u64) -> u64 {
+    let mut z = (hash ^ word).wrapping_add(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+/// Bytes that may be open at a provider.
+fn window(pipe: &Pipe, config: &Config) -> u64 {
+    let (Some(rate), Some(delay_ms)) = (pipe.rate_bytes_per_s, pipe.delay_ms) else {
+        return config.window_start_bytes;
+    };
+    let run = u64::from(config.run_leaves) * LEAF_LEN as u64;
+    let window = WINDOW_GAIN * rate.saturating_mul(delay_ms) / 1000;
+    window.max(WINDOW_GAIN * run).min(config.window_max_bytes)
+}
+
+/// When `bytes` behind all that is open would be here, in milliseconds from now.
+pub(super) fn eta_ms(pipe: &Pipe, bytes: u64, config: &Config) -> u64 {
+    let bytes = pipe.open_bytes + bytes;
+    match pipe.rate_bytes_per_s {
+        Some(rate) => (bytes * 1000 / rate.max(1)).max(pipe.delay_ms.unwrap_or(0)),
+        None => pipe.delay_ms.unwrap_or(config.delay_guess_ms) + bytes * 1000 / config.rate_guess_bytes_per_s.max(1),
+    }
+}
+
+/// How long `bytes` take at the measured rate; `None` if there is none.
+pub(super) fn measured_ms(pipe: &Pipe, bytes: u64) -> Option<u64> {
+    pipe.rate_bytes_per_s.map(|rate| bytes * 1000 / rate.max(1))
 }

@@ -66,6 +66,17 @@ impl Table {
         self.runs.len()
     }
 
+    /// The rows of a run.
+    pub(super) fn rows(&self, run: usize) -> Range<u32> {
+        let run = &self.runs[run];
+        run.first..run.first + run.count
+    }
+
+    /// Whether these cells of a run are all that is needed there.
+    pub(super) fn serves(&self, run: usize, cells: &ShardSet) -> bool {
+        self.runs[run].serves(self.code, cells)
+    }
+
     /// The shards needed in a run; `None` if any k shards serve.
     pub(super) fn needed(&self, run: usize) -> Option<ShardSet> {
         self.runs[run].needed

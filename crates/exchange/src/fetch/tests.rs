@@ -1,8 +1,10 @@
 use std::iter::repeat_n;
 
 use bithealth_merkle::LeafTree;
+use bytes::Bytes;
 
 use super::*;
+use crate::{GRID_LEAVES, LeafError};
 
 /// The node that fetches.
 const HERE: NodeId = NodeId([200; 32]);
@@ -38,16 +40,20 @@ impl Pack {
         Bytes::copy_from_slice(&self.shards[usize::from(want.shard.0)][start..start + want.len() as usize])
     }
 
+    fn checked(&self, want: &Want, data: Bytes) -> Checked {
+        let tree = &self.trees[usize::from(want.shard.0)];
+        let proof = tree.prove_run(want.first, want.count).unwrap();
+        Checked::new(*want, &tree.root(), tree.hashes().len() as u32, data, proof)
+    }
+
     fn leaves(&self, from: NodeId, want: &Want) -> Input {
-        let proof = self.trees[usize::from(want.shard.0)].prove_run(want.first, want.count).unwrap();
-        Input::Leaves { from, want: want.id, data: self.bytes(want), proof }
+        Input::Leaves { from, leaves: self.checked(want, self.bytes(want)) }
     }
 
     fn false_leaves(&self, from: NodeId, want: &Want) -> Input {
-        let Input::Leaves { data, proof, .. } = self.leaves(from, want) else { unreachable!() };
-        let mut data = data.to_vec();
+        let mut data = self.bytes(want).to_vec();
         data[5] ^= 1;
-        Input::Leaves { from, want: want.id, data: data.into(), proof }
+        Input::Leaves { from, leaves: self.checked(want, data.into()) }
     }
 }
 
@@ -68,12 +74,19 @@ fn a_range() -> Need {
     Need::Ranges(vec![(ShardIndex(0), 2..5)])
 }
 
-/// Everything but the wake-ups, which `wake_at` is about.
+/// Nobody else in these tests uses the pipes that a fetch knows, so it keeps them.
+fn handle(fetch: &mut Fetch, now: Time, input: Input, out: &mut VecDeque<Effect>) {
+    let mut pipes = std::mem::take(&mut fetch.pipes);
+    fetch.handle(now, input, &mut pipes, out);
+    fetch.pipes = pipes;
+}
+
+/// Everything but the wake-ups and the word that all is wanted, which have tests of their own.
 fn step(fetch: &mut Fetch, now: u64, input: Input) -> Vec<Effect> {
     let mut out = VecDeque::new();
-    fetch.handle(Time(now), input, &mut out);
+    handle(fetch, Time(now), input, &mut out);
     assert!(!out.iter().any(|effect| matches!(effect, Effect::WakeAt(at) if at.0 <= now)), "wake-ups lie ahead");
-    out.retain(|effect| !matches!(effect, Effect::WakeAt(_)));
+    out.retain(|effect| !matches!(effect, Effect::WakeAt(_) | Effect::AllWanted));
     out.into()
 }
 
@@ -125,8 +138,8 @@ fn a_whole_pack_is_k_shards_and_then_finished() {
     assert_eq!(asked(&step(&mut fetch, 0, provider(CAROL, [2]))), [], "never more than k");
 
     let effects = step(&mut fetch, 9, pack.leaves(ALICE, &first));
-    let data = pack.bytes(&first);
-    assert_eq!(effects, [Effect::Store { shard: ShardIndex(0), first: LeafIndex(0), data }]);
+    let Checked { data, hashes, proof, .. } = pack.checked(&first, pack.bytes(&first));
+    assert_eq!(effects, [Effect::Store { shard: ShardIndex(0), first: LeafIndex(0), data, hashes, proof }]);
     step(&mut fetch, 9, pack.leaves(BOB, &second));
     assert_eq!(step(&mut fetch, 9, stored(&first)), []);
     assert_eq!(step(&mut fetch, 9, stored(&second)), [Effect::Finished]);
@@ -164,8 +177,10 @@ fn a_range_nobody_has_is_decoded_from_the_same_rows_of_k_others() {
     let (pack, mut fetch) = with(a_range(), |_| {});
     step(&mut fetch, 0, provider(BOB, [1]));
     let effects = step(&mut fetch, 0, provider(CAROL, [3]));
-    assert_eq!(asked(&effects), [(BOB, 1), (CAROL, 3)]);
-    for (from, want) in wants(&effects) {
+    let mut both = wants(&effects);
+    both.sort_by_key(|(from, _)| *from);
+    assert_eq!(both.iter().map(|(from, want)| (*from, want.shard.0)).collect::<Vec<_>>(), [(BOB, 1), (CAROL, 3)]);
+    for (from, want) in both {
         assert_eq!((want.first, want.count), (LeafIndex(2), 3));
         step(&mut fetch, 9, pack.leaves(from, &want));
         let last = step(&mut fetch, 9, stored(&want));
@@ -239,8 +254,8 @@ fn who_was_blamed_is_not_asked_again_even_when_it_comes_back() {
 fn more_or_fewer_bytes_than_wanted_are_blamed() {
     let (pack, mut fetch) = with(a_range(), |_| {});
     let want = only(&step(&mut fetch, 0, provider(ALICE, [0])));
-    let longer = Want { count: want.count + 1, ..want };
-    let effects = step(&mut fetch, 5, pack.leaves(ALICE, &longer));
+    let longer = pack.bytes(&Want { count: want.count + 1, ..want });
+    let effects = step(&mut fetch, 5, Input::Leaves { from: ALICE, leaves: pack.checked(&want, longer) });
     let (got, due) = (4 * LEAF_LEN, 3 * LEAF_LEN);
     let fault = LeafError::Length { shard: ShardIndex(0), first: LeafIndex(2), got, want: due };
     assert_eq!(effects[0], Effect::Blame { peer: ALICE, fault });
@@ -423,15 +438,38 @@ fn a_busy_provider_is_asked_again_after_a_rest() {
 }
 
 #[test]
+fn a_choked_provider_is_asked_nothing_until_it_is_unchoked() {
+    let (pack, mut fetch) = with(Need::Whole, |config| config.wants_open_max = 1);
+    let first = only(&step(&mut fetch, 0, provider(ALICE, [0, 1])));
+    assert_eq!(step(&mut fetch, 1, Input::Choked { peer: ALICE }), []);
+    assert!(
+        matches!(step(&mut fetch, 2, pack.leaves(ALICE, &first))[..], [Effect::Store { .. }]),
+        "what was asked counts"
+    );
+    assert_eq!(step(&mut fetch, 3, stored(&first)), []);
+    assert_eq!(asked(&step(&mut fetch, 4, Input::Unchoked { peer: ALICE })).len(), 1);
+}
+
+#[test]
+fn whoever_chokes_for_too_long_counts_as_lost() {
+    let (_, mut fetch) = with(a_range(), |config| config.choke_patience_ms = 500);
+    step(&mut fetch, 0, provider(BOB, [1]));
+    let want = only(&step(&mut fetch, 0, provider(ALICE, [0])));
+    step(&mut fetch, 10, Input::Choked { peer: ALICE });
+    assert_eq!(step(&mut fetch, 509, Input::Tick), []);
+    assert_eq!(step(&mut fetch, 510, Input::Tick), [cancel(ALICE, &want), Effect::Starved { rows: 3, shards_due: 1 }]);
+}
+
+#[test]
 fn every_deadline_is_woken_for() {
     let (_, mut fetch) = with(a_range(), |config| config.strikes_max = 1);
     let mut out = VecDeque::new();
-    fetch.handle(Time(0), provider(ALICE, [0]), &mut out);
+    handle(&mut fetch, Time(0), provider(ALICE, [0]), &mut out);
     let mut woken = Vec::new();
     while let Some(effect) = out.pop_front() {
         if let Effect::WakeAt(at) = effect {
             woken.push(at.0);
-            fetch.handle(at, Input::Tick, &mut out);
+            handle(&mut fetch, at, Input::Tick, &mut out);
         }
     }
     let [late, stalled, timed_out] = woken[..] else { panic!("{woken:?}") };
@@ -553,20 +591,184 @@ fn a_window_starts_small_and_grows_with_what_it_delivers() {
     assert_eq!(asked(&next).len(), 1, "64 KiB are too short to measure a rate by");
     let (_, second) = wants(&next)[0];
     let config = &fetch.spec.config;
-    let mut measured = Provider::new(ShardSet::first(2), Time(0));
-    assert!(measured.has_room(second.len(), config));
+    let mut pipes = Pipes::default();
+    let mut measured = Provider::new(&ALICE, ShardSet::first(2), Time(0));
+    assert!(measured.has_room(&pipes.get(&ALICE), second.len(), config));
     measured.sent(&second);
-    assert!(!measured.has_room(second.len(), config));
+    assert!(!measured.has_room(&pipes.get(&ALICE), second.len(), config));
     measured.close(&second);
-    let long = OpenWant { want: Want { count: 64, ..second }, ..fetch.wants[&second.id].clone() };
-    let long = OpenWant { sent: Time(0), delivered_at_sent: 0, ..long };
-    measured.answered(Time(100), &long);
+    pipes.delivered(ALICE, 1 << 20, 100, 0);
+    let pipe = pipes.get(&ALICE);
     for _ in 0..20 {
         measured.sent(&Want { id: WantId(fetch.wants_made + measured.open().count() as u64), ..second });
     }
-    assert!(!measured.has_room(second.len(), config), "wants are bounded too");
+    assert!(!measured.has_room(&pipe, second.len(), config), "wants are bounded too");
     let unbounded = Config { provider_wants_open_max: usize::MAX, ..config.clone() };
-    assert!(measured.has_room(second.len(), &unbounded), "1 MiB in 100 ms: 2 MiB fit");
+    assert!(measured.has_room(&pipe, second.len(), &unbounded), "1 MiB in 100 ms: 2 MiB fit");
+}
+
+#[test]
+fn what_was_measured_of_a_provider_the_next_fetch_begins_with() {
+    let pack = Pack::new(48);
+    let mut pipes = Pipes::default();
+    pipes.delivered(ALICE, 1 << 20, 100, 0);
+    let asked_at_once = |pipes: &mut Pipes| {
+        let mut fetch = Fetch::new(Spec { config: narrow_start(), ..pack.spec(Need::Whole) }, 1);
+        let mut out = VecDeque::new();
+        fetch.handle(Time(0), provider(ALICE, [0, 1]), pipes, &mut out);
+        let asked = asked(out.make_contiguous()).len();
+        fetch.give_up(pipes);
+        asked
+    };
+    assert_eq!(asked_at_once(&mut Pipes::default()), 1);
+    assert_eq!(asked_at_once(&mut pipes), 6);
+    assert_eq!(pipes.get(&ALICE).open_bytes, 0, "what is given up is not open");
+}
+
+fn narrow_start() -> Config {
+    Config { gather_ms: 0, window_start_bytes: 1, ..Config::default() }
+}
+
+#[test]
+fn a_provider_that_answers_others_too_is_asked_less() {
+    let (_, mut fetch) = with(a_range(), |_| {});
+    fetch.pipes.sent(ALICE, 4 << 20);
+    step(&mut fetch, 0, lost(CAROL));
+    fetch.on_provider(Time(0), ALICE, ShardSet::first(1));
+    assert_eq!(asked(&step(&mut fetch, 0, provider(BOB, [0]))), [(BOB, 0)]);
+}
+
+// ---- Who fetches too
+
+/// The runs of a shard that a peer has by now, of one leaf each in these tests' packs of one run.
+fn fetching(peer: NodeId, runs: &[(u16, &[u32])]) -> Input {
+    let set = |runs: &[u32]| {
+        let mut set = RunSet::default();
+        runs.iter().for_each(|run| set.insert(*run));
+        set
+    };
+    Input::Fetching { peer, runs: runs.iter().map(|(shard, runs)| (ShardIndex(*shard), set(runs))).collect() }
+}
+
+/// A need of all of shard 0, in four runs of the grid.
+fn four_runs() -> (Pack, Fetch) {
+    let pack = Pack::new(4 * GRID_LEAVES);
+    let need = Need::Ranges(vec![(ShardIndex(0), 0..4 * GRID_LEAVES)]);
+    let fetch = Fetch::new(pack.spec(need), 1);
+    (pack, fetch)
+}
+
+fn firsts(effects: &[Effect]) -> Vec<(NodeId, u32)> {
+    let mut firsts: Vec<_> = wants(effects).iter().map(|(to, want)| (*to, want.first.0 / GRID_LEAVES)).collect();
+    firsts.sort_unstable();
+    firsts
+}
+
+#[test]
+fn what_one_that_fetches_too_has_is_asked_of_it_and_the_rest_of_the_holder() {
+    let (_, mut fetch) = four_runs();
+    fetch.leaves_to_others = false;
+    assert_eq!(firsts(&step(&mut fetch, 0, fetching(BOB, &[(0, &[1, 3])]))), [(BOB, 1), (BOB, 3)]);
+    assert_eq!(firsts(&step(&mut fetch, 0, provider(ALICE, [0]))), [(ALICE, 0), (ALICE, 2)]);
+    assert_eq!(step(&mut fetch, 0, fetching(BOB, &[(0, &[1, 3])])), [], "no news");
+}
+
+#[test]
+fn a_holder_is_not_spared_where_the_other_is_much_slower() {
+    let (_, mut fetch) = four_runs();
+    fetch.pipes.delivered(ALICE, 64 << 20, 100, 0);
+    fetch.pipes.delivered(BOB, 256 << 10, 1000, 0);
+    fetch.on_provider(Time(0), ALICE, ShardSet::first(1));
+    let effects = step(&mut fetch, 0, fetching(BOB, &[(0, &[0, 1, 2, 3])]));
+    assert!(asked(&effects).iter().all(|(peer, _)| *peer == ALICE), "{effects:?}");
+}
+
+#[test]
+fn a_cell_that_another_is_about_to_get_is_left_to_it_and_asked_of_it_once_it_has_it() {
+    let (_, mut fetch) = four_runs();
+    step(&mut fetch, 0, fetching(BOB, &[]));
+    let asked = firsts(&step(&mut fetch, 0, provider(ALICE, [0])));
+    assert!((1..4).contains(&asked.len()), "some are ours, some are BOB's: {asked:?}");
+    let left = (0..4).find(|run| !asked.contains(&(ALICE, *run))).unwrap();
+    assert_eq!(firsts(&step(&mut fetch, 100, fetching(BOB, &[(0, &[left])]))), [(BOB, left)]);
+}
+
+#[test]
+fn nothing_is_left_to_one_that_gets_nothing_more() {
+    let (_, mut fetch) = four_runs();
+    fetch.spec.config.hedge_floor_ms = 10_000;
+    fetch.pipes.delivered(ALICE, 1 << 20, 50, 0);
+    step(&mut fetch, 0, fetching(BOB, &[]));
+    let ours = firsts(&step(&mut fetch, 0, provider(ALICE, [0])));
+    let patience_ms = fetch.spec.config.fetcher_patience_ms;
+    assert_eq!(step(&mut fetch, patience_ms - 1, Input::Tick), []);
+    let theirs = firsts(&step(&mut fetch, patience_ms, Input::Tick));
+    assert_eq!(ours.len() + theirs.len(), 4);
+}
+
+#[test]
+fn whoever_has_nothing_else_to_do_waits_once_and_not_again() {
+    let (pack, mut fetch) = four_runs();
+    step(&mut fetch, 0, fetching(BOB, &[]));
+    let ours = wants(&step(&mut fetch, 0, provider(ALICE, [0])));
+    for (_, want) in &ours {
+        step(&mut fetch, 1, pack.leaves(ALICE, want));
+        step(&mut fetch, 1, stored(want));
+    }
+    // BOB says again and again that it has one run more, and never one that we lack.
+    for at in 0..40 {
+        let effects = step(&mut fetch, 10 + at * 100, fetching(BOB, &[(1, &[100 + at as u32])]));
+        if !effects.is_empty() {
+            assert_eq!((firsts(&effects).is_empty(), at), (false, 5));
+            return;
+        }
+    }
+    panic!("it waits for ever");
+}
+
+#[test]
+fn little_is_asked_for_until_it_is_known_who_else_fetches() {
+    for (at, input) in [(99, Input::Sought), (100, Input::Tick)] {
+        let (_, mut fetch) = four_runs();
+        fetch.spec.config.seek_ms = 100;
+        assert_eq!(firsts(&step(&mut fetch, 0, provider(ALICE, [0]))).len(), 1);
+        assert_eq!(step(&mut fetch, 99, Input::Tick), []);
+        assert_eq!(firsts(&step(&mut fetch, at, input)).len(), 3);
+    }
+}
+
+#[test]
+fn the_rarest_runs_come_first() {
+    let (_, mut fetch) = four_runs();
+    fetch.leaves_to_others = false;
+    fetch.spec.config.wants_open_max = 1;
+    fetch.on_fetching(Time(0), BOB, &[]);
+    let Input::Fetching { runs, .. } = fetching(BOB, &[(0, &[0, 1, 3])]) else { unreachable!() };
+    fetch.on_fetching(Time(0), BOB, &runs);
+    assert_eq!(firsts(&step(&mut fetch, 0, provider(ALICE, [0]))), [(ALICE, 2)]);
+}
+
+#[test]
+fn what_a_fetcher_turns_out_not_to_have_is_asked_elsewhere_without_blame_until_it_tells_more() {
+    let (_, mut fetch) = four_runs();
+    let open = wants(&step(&mut fetch, 0, fetching(BOB, &[(0, &[2])])));
+    let effects = step(&mut fetch, 1, missing(BOB, &open[0].1));
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Blame { .. })), "{effects:?}");
+    assert_eq!(firsts(&step(&mut fetch, 2, fetching(BOB, &[(0, &[3])]))), [(BOB, 2), (BOB, 3)]);
+}
+
+#[test]
+fn when_all_is_here_or_on_its_way_that_is_said_once() {
+    let (_, mut fetch) = four_runs();
+    fetch.spec.config.wants_open_max = 3;
+    let all_wanted = |fetch: &mut Fetch, input| {
+        let mut out = VecDeque::new();
+        handle(fetch, Time(0), input, &mut out);
+        out.iter().filter(|effect| **effect == Effect::AllWanted).count()
+    };
+    assert_eq!(all_wanted(&mut fetch, provider(ALICE, [0])), 0);
+    assert_eq!(all_wanted(&mut fetch, Input::Held { shard: ShardIndex(0), leaves: 0..16 }), 1);
+    assert_eq!(all_wanted(&mut fetch, Input::Tick), 0);
 }
 
 #[test]

@@ -1,10 +1,13 @@
 //! Fetches in virtual time, from nine providers that are slow, die, stall, lie, or lack what they said they have.
 //!
-//! Each seed is one fetch. The first seed is the day, so that every day tries others; `BITHEALTH_SEED` sets it instead.
+//! And swarms of nodes that fetch one pack at once and serve one another. Each seed is one fetch, or one swarm. The first seed is the day, so that every day tries others; `BITHEALTH_SEED` sets it instead.
 
+mod swarm;
 mod world;
 
-use world::{Faults, Packs, Seed, World};
+use bithealth_types::{Code, LEAF_LEN};
+use swarm::{Kind, Swarm};
+use world::{Faults, Pack, Packs, Random, Seed, World};
 
 const FAULTY_SEEDS: u64 = 240;
 const FAULTLESS_SEEDS: u64 = 120;
@@ -67,5 +70,100 @@ fn the_same_seed_gives_the_same_effects() {
             world.into_trace()
         };
         assert_eq!(trace(), trace());
+    }
+}
+
+/// A run of 256 KiB in 21 ms: 99.9 Mbit a second.
+const LINE: u64 = (256 << 10) * 1000 / 21;
+/// Packs fetched one after the other by eight, and by one.
+const PACKS: u8 = 4;
+const PACKS_OF_ONE: u8 = 16;
+const SWARM_SEEDS: u64 = 4;
+const CROWD: usize = 200;
+const CROWD_SEEDS: u64 = 1;
+/// Copies that the two seeders of a crowd may send, of the 200 that it fetches.
+const CROWD_COPIES_MAX: f64 = 50.0;
+
+/// A pack of 16 MiB: four shards restore it, as in most networks.
+fn full_pack() -> Pack {
+    Pack::new(Code::new(4, 9).expect("a code"), 256)
+}
+
+fn len(pack: &Pack) -> u64 {
+    u64::from(pack.code.k()) * u64::from(pack.leaf_count) * LEAF_LEN as u64
+}
+
+#[test]
+fn eight_that_fetch_from_one_cost_it_little_more_than_one_and_end_together() {
+    let (pack, first) = (full_pack(), first_seed());
+    for seed in first..first + SWARM_SEEDS {
+        let _named = Seed(seed);
+        let mut random = Random::new(seed);
+        let fetching: Vec<_> = (0..8)
+            .map(|_| Kind {
+                starts_ms: random.between(0, 50),
+                latency_ms: random.between(0, 30),
+                ..Kind::on_line(LINE)
+            })
+            .collect();
+        let mut swarm = Swarm::new((&pack, PACKS), seed, &[Kind::on_line(LINE)], &fetching);
+        swarm.run();
+        let copy = len(&pack) * u64::from(PACKS);
+        let (finished, share) = (swarm.finished(), swarm.uploaded(0) as f64 / copy as f64);
+        let spread = finished[7] as f64 / finished[0] as f64;
+        println!(
+            "seed {seed}: the seeder sent {share:.2} copies, {finished:?}, the last took {spread:.2} of the first"
+        );
+        assert!(share <= 1.5, "{share}");
+        assert!(spread <= 1.3, "{spread}");
+    }
+}
+
+#[test]
+fn three_sources_on_narrow_lines_give_nearly_their_sum() {
+    let (pack, first) = (full_pack(), first_seed());
+    for seed in first..first + SWARM_SEEDS {
+        let _named = Seed(seed);
+        let mut swarm = Swarm::new((&pack, PACKS_OF_ONE), seed, &[Kind::on_line(LINE); 3], &[Kind::on_line(10 * LINE)]);
+        swarm.run();
+        let took_ms = swarm.finished()[0];
+        let bytes = len(&pack) * u64::from(PACKS_OF_ONE);
+        let of_sum = bytes as f64 * 1000.0 / took_ms as f64 / (3 * LINE) as f64;
+        println!("seed {seed}: {bytes} bytes in {took_ms} ms, {of_sum:.3} of the sum");
+        assert!(of_sum >= 0.97, "{of_sum}");
+    }
+}
+
+#[test]
+fn a_crowd_with_slow_lossy_lying_and_leaving_nodes_among_it_gets_the_truth() {
+    let first = first_seed();
+    let pack = Pack::new(Code::new(2, 4).expect("a code"), 64);
+    for seed in first..first + CROWD_SEEDS {
+        let _named = Seed(seed);
+        let mut random = Random::new(seed);
+        let kinds: Vec<_> = (0..CROWD).map(|_| any_kind(&mut random)).collect();
+        let mut swarm = Swarm::new((&pack, 1), seed, &[Kind::on_line(LINE); 2], &kinds);
+        swarm.run();
+        swarm.check_blame();
+        assert_eq!(swarm.unfinished(), [], "whoever stays gets it all");
+        let share = (swarm.uploaded(0) + swarm.uploaded(1)) as f64 / len(&pack) as f64;
+        let finished = swarm.finished();
+        println!("seed {seed}: {} of {CROWD} finished, the seeders sent {share:.1} packs", finished.len());
+        assert!(share <= CROWD_COPIES_MAX, "those that fetch serve one another: {share}");
+    }
+}
+
+fn any_kind(random: &mut Random) -> Kind {
+    let kind = Kind {
+        latency_ms: random.between(0, 100),
+        starts_ms: random.between(0, 2000),
+        ..Kind::on_line(LINE >> random.between(0, 5))
+    };
+    match random.between(0, 10) {
+        0 => Kind { leaves_ms: Some(kind.starts_ms + random.between(1, 4000)), ..kind },
+        1 => Kind { lies_percent: random.between(20, 101), ..kind },
+        2 => Kind { loses_percent: random.between(1, 30), ..kind },
+        3 => Kind { up_bytes_per_s: 64 << 10, ..kind },
+        _ => kind,
     }
 }

@@ -5,10 +5,11 @@ mod provider;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use bithealth_exchange::{Config, Effect, Fetch, Input, Need, ShardSet, Spec, Want, WantId};
+use bithealth_exchange::{Checked, Config, Effect, Fetch, Input, Need, Pipes, ShardSet, Spec, Want, WantId};
 use bithealth_types::{LEAF_LEN, LeafIndex, NodeId, PackId, ShardIndex, Time};
 
 pub(crate) use self::pack::{Pack, Packs};
+pub(crate) use self::provider::falsify;
 use self::provider::{Answer, Fault, Provider};
 
 const PROVIDER_COUNT: u8 = 9;
@@ -39,6 +40,10 @@ pub(crate) enum Faults {
 pub(crate) struct Random(u64);
 
 impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
     pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
@@ -73,6 +78,7 @@ pub(crate) struct World<'a> {
     need: Need,
     random: Random,
     fetch: Fetch,
+    pipes: Pipes,
     now: Time,
     queue: BTreeMap<(Time, u64), Event>,
     queued: u64,
@@ -110,6 +116,7 @@ impl<'a> World<'a> {
             pack,
             need,
             fetch: Fetch::new(spec, random.next()),
+            pipes: Pipes::default(),
             now: Time(0),
             queue: BTreeMap::new(),
             queued: 0,
@@ -236,7 +243,8 @@ impl<'a> World<'a> {
                         self.lied.insert(from);
                     }
                 }
-                Input::Leaves { from, want: id, data: data.into(), proof }
+                let root = self.pack.roots()[usize::from(want.shard.0)];
+                Input::Leaves { from, leaves: Checked::new(want, &root, self.pack.leaf_count, data.into(), proof) }
             }
         };
         self.tell(input);
@@ -244,7 +252,7 @@ impl<'a> World<'a> {
 
     fn tell(&mut self, input: Input) {
         let mut out = VecDeque::new();
-        self.fetch.handle(self.now, input, &mut out);
+        self.fetch.handle(self.now, input, &mut self.pipes, &mut out);
         for effect in out {
             self.trace.push(effect.clone());
             self.perform(effect);
@@ -261,7 +269,8 @@ impl<'a> World<'a> {
                 assert!(open.is_none_or(|(at, _)| at == to), "a want is cancelled where it was sent");
                 self.queue.retain(|_, event| !matches!(event, Event::Arrive(_, arriving) if arriving.id == want));
             }
-            Effect::Store { shard, first, data } => {
+            Effect::AllWanted => {}
+            Effect::Store { shard, first, data, .. } => {
                 assert!(data == self.pack.bytes(shard, first, data.len() / LEAF_LEN), "a false leaf was stored");
                 let end = first.0 + (data.len() / LEAF_LEN) as u32;
                 self.stored.extend((first.0..end).map(|leaf| (shard, leaf)));

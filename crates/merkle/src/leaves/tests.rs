@@ -159,3 +159,30 @@ proptest! {
         prop_assert!(result.is_err() || (leaf_count, count, digests) == (1, 1, 0));
     }
 }
+
+proptest! {
+    #[test]
+    fn whoever_knows_some_runs_proves_every_run_inside_of_them_and_no_other(
+        leaf_count in 1..LEAVES_MAX,
+        cuts in prop::collection::btree_set(0..LEAVES_MAX, 0..6),
+        known in prop::collection::vec(any::<bool>(), 8),
+        first in 0..LEAVES_MAX,
+        count in 1..LEAVES_MAX,
+    ) {
+        let tree = LeafTree::from_hashes((0..leaf_count).map(|leaf| leaf_hash(&leaf.to_be_bytes())).collect());
+        let edges: Vec<u32> = [0].into_iter().chain(cuts).chain([leaf_count]).filter(|at| *at <= leaf_count).collect();
+        let runs = edges.windows(2).zip(&known).filter(|(edge, known)| edge[0] < edge[1] && **known);
+        let runs: Vec<_> = runs.map(|(edge, _)| edge[0]..edge[1]).collect();
+        let mut nodes = KnownNodes::new(leaf_count);
+        for run in &runs {
+            let proof = tree.prove_run(LeafIndex(run.start), run.len() as u32).unwrap();
+            nodes.insert(LeafIndex(run.start), &tree.hashes()[run.start as usize..run.end as usize], &proof);
+        }
+        let end = first.saturating_add(count);
+        if end <= leaf_count && (first..end).all(|leaf| runs.iter().any(|run| run.contains(&leaf))) {
+            prop_assert_eq!(nodes.prove_run(LeafIndex(first), count), tree.prove_run(LeafIndex(first), count));
+        } else if let Some(proof) = nodes.prove_run(LeafIndex(first), count) {
+            prop_assert_eq!(Some(proof), tree.prove_run(LeafIndex(first), count), "what it cannot prove it does not");
+        }
+    }
+}

@@ -27,7 +27,7 @@ impl Packs {
 }
 
 impl Pack {
-    fn new(code: Code, leaf_count: u32) -> Self {
+    pub(crate) fn new(code: Code, leaf_count: u32) -> Self {
         let leaf = |shard: u16, leaf: u32| {
             let mut bytes = [0; LEAF_LEN];
             bytes[..2].copy_from_slice(&shard.to_le_bytes());

@@ -1,0 +1,234 @@
+//! A member whose node asks for more than its share: it is told so, and nobody else notices.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bithealth_net::{Event, Stream, Verdict};
+use bithealth_proto::Limited;
+use bithealth_proto::v1::{self, exchange_ask::Ask, exchange_tell::Tell};
+use bithealth_tests::{Clinic, Cluster, Guest, bytes_of, wait_until, write};
+use bithealth_types::NodeId;
+use bytes::{Buf, BufMut, Bytes};
+use prost::encoding::{DecodeContext, WireType};
+use tokio::runtime::Runtime;
+
+const RECORD_LEN: usize = 8 << 20;
+/// Far more than may wait.
+const WANTS: u64 = 4_000;
+/// What a node may hold more than before an attack, soon after it.
+const MORE_MEMORY_MAX: f64 = 1.05;
+/// Leaves of one want: as many as may be.
+const LEAVES: u32 = 64;
+
+/// A node with a pack of its own, somebody who reads it, and a guest who may.
+struct Attacked {
+    cluster: Cluster,
+    runtime: Runtime,
+    guest: Arc<Guest>,
+    node: NodeId,
+    pack: Bytes,
+}
+
+impl Attacked {
+    fn start() -> Self {
+        let cluster = Cluster::start_with(&["north-1", "south-1"], |clinic| clinic.configure("patience_ms", "1000"));
+        let west = cluster.join_without_process("west-1", &["south-1"]);
+        let runtime = Runtime::new().unwrap();
+        let (guest, mut events) = runtime.block_on(Guest::start(&west));
+        let listening = guest.clone();
+        runtime.spawn(async move {
+            while let Some(event) = listening.next(&mut events).await {
+                if let Event::Gossip { from, id, .. } = event {
+                    let _ = listening.net.judge(id, from, Verdict::Ignore).await;
+                }
+            }
+        });
+        cluster.wait_until_joined(3);
+        let record = cluster.path("record");
+        write(&record, bytes_of(1, RECORD_LEN));
+        cluster["north-1"].put_replicated(&record, &["--for", "south-1", "--survive", "0,1"]);
+        let node: NodeId = cluster["north-1"].status()["node"].as_str().expect("an id").parse().expect("an id");
+        let packs = runtime.block_on(guest.packs_of(node, node));
+        let pack = Bytes::copy_from_slice(packs[0].id().as_bytes());
+        Self { cluster, runtime, guest, node, pack }
+    }
+
+    fn north(&self) -> &Clinic {
+        &self.cluster["north-1"]
+    }
+
+    /// Somebody else reads the record from it.
+    fn somebody_reads(&self) {
+        let (reader, back) = (&self.cluster["south-1"], self.cluster.path("back"));
+        let id = reader.record_named("record");
+        reader.done(&["get", &id, "--output", back.to_str().unwrap()]);
+        assert!(std::fs::read(&back).unwrap() == bytes_of(1, RECORD_LEN), "the record came back changed");
+    }
+
+    /// Asks for the same leaves again and again, and reads no answer. The stream stands until the node ends it.
+    fn bomb(&self) -> Stream {
+        self.runtime.block_on(async {
+            let mut stream = self.guest.exchange(self.node).await;
+            for id in 0..WANTS {
+                if stream.send(&want(&self.pack, id, LEAVES)).await.is_err() {
+                    return stream;
+                }
+            }
+            // The node reads no more than it may: what is left waits here.
+            let _ = tokio::time::timeout(Duration::from_millis(200), stream.flush()).await;
+            stream
+        })
+    }
+
+    /// Reads until the node ends the stream.
+    fn is_ended(&self, stream: &mut Stream) -> bool {
+        self.runtime.block_on(async {
+            loop {
+                match stream.recv::<v1::ExchangeTell>().await {
+                    Ok(Some(_)) => {}
+                    Ok(None) | Err(_) => return true,
+                }
+            }
+        })
+    }
+}
+
+fn want(pack: &Bytes, id: u64, count: u32) -> v1::ExchangeAsk {
+    let priority = v1::WantPriority::Restore.into();
+    let want = v1::Want { id, pack: pack.clone(), shard: 0, leaf: 0, count, priority };
+    v1::ExchangeAsk { ask: Some(Ask::Want(want)) }
+}
+
+/// A message that says it is longer than it is.
+#[derive(Debug, Default)]
+struct Boast {
+    said: usize,
+    sent: usize,
+}
+
+impl prost::Message for Boast {
+    fn encode_raw(&self, buffer: &mut impl BufMut) {
+        buffer.put_bytes(0x12, self.sent);
+    }
+
+    fn merge_field(
+        &mut self,
+        _: u32,
+        _: WireType,
+        _: &mut impl Buf,
+        _: DecodeContext,
+    ) -> Result<(), prost::DecodeError> {
+        Ok(())
+    }
+
+    fn encoded_len(&self) -> usize {
+        self.said
+    }
+
+    fn clear(&mut self) {}
+}
+
+impl Limited for Boast {
+    const NAME: &'static str = "Boast";
+    const LEN_MAX: usize = usize::MAX;
+}
+
+#[test]
+fn who_wants_more_than_may_wait_is_choked_refused_and_served_the_rest() {
+    let attacked = Attacked::start();
+    let (mut answered, mut busy, mut chokes) = (0, 0, Vec::new());
+    attacked.runtime.block_on(async {
+        let mut stream = attacked.guest.exchange(attacked.node).await;
+        for id in 0..WANTS {
+            stream.send(&want(&attacked.pack, id, 1)).await.unwrap();
+        }
+        stream.flush().await.unwrap();
+        while answered + busy < WANTS || chokes.last() != Some(&false) {
+            match stream.recv::<v1::ExchangeTell>().await.unwrap().unwrap().tell.unwrap() {
+                Tell::Leaves(_) => answered += 1,
+                Tell::Busy(_) => busy += 1,
+                Tell::Choke(_) => chokes.push(true),
+                Tell::Unchoke(_) => chokes.push(false),
+                other => panic!("{other:?}"),
+            }
+        }
+    });
+    eprintln!("{answered} answered, {busy} refused, {} chokes", chokes.len() / 2);
+    assert!(answered > 0 && busy > 0, "{answered} answered, {busy} refused");
+    assert!(chokes.chunks(2).all(|pair| pair == [true, false]), "{chokes:?}");
+}
+
+#[test]
+fn a_want_that_waits_is_taken_back() {
+    let attacked = Attacked::start();
+    let answered = attacked.runtime.block_on(async {
+        let mut stream = attacked.guest.exchange(attacked.node).await;
+        for id in 0..100 {
+            stream.send(&want(&attacked.pack, id, LEAVES)).await.unwrap();
+        }
+        for id in 0..100 {
+            stream.send(&v1::ExchangeAsk { ask: Some(Ask::Cancel(v1::Cancel { id })) }).await.unwrap();
+        }
+        // Answers come in order: after this one none of those before comes.
+        stream.send(&want(&attacked.pack, 1000, 1)).await.unwrap();
+        stream.flush().await.unwrap();
+        let mut answered = 0;
+        loop {
+            match stream.recv::<v1::ExchangeTell>().await.unwrap().unwrap().tell.unwrap() {
+                Tell::Leaves(leaves) if leaves.id == 1000 => return answered,
+                Tell::Leaves(_) => answered += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+    });
+    eprintln!("{answered} of 100 were answered before they were taken back");
+    assert!(answered < 100);
+}
+
+#[test]
+fn who_takes_no_answers_loses_its_streams_and_others_are_served_meanwhile_and_memory_comes_back() {
+    let attacked = Attacked::start();
+    attacked.somebody_reads();
+    let before = attacked.north().memory();
+    let mut streams: Vec<Stream> = (0..6).map(|_| attacked.bomb()).collect();
+    let during = attacked.north().memory();
+    attacked.somebody_reads();
+    assert!(streams.iter_mut().all(|stream| attacked.is_ended(stream)));
+    drop(streams);
+    let after = wait_until("the node is as small as before", || {
+        let memory = attacked.north().memory();
+        let is_small = memory as f64 <= before as f64 * MORE_MEMORY_MAX;
+        if is_small { Ok(memory) } else { Err(format!("{memory} bytes, {before} before")) }
+    });
+    eprintln!("{before} bytes before, {during} during, {after} after");
+    attacked.somebody_reads();
+}
+
+#[test]
+fn half_a_message_and_one_that_is_too_long_end_their_stream_and_no_other() {
+    let attacked = Attacked::start();
+    for boast in [Boast { said: 1 << 20, sent: 1000 }, Boast { said: v1::ExchangeAsk::LEN_MAX + 1, sent: 1000 }] {
+        let mut stream = attacked.runtime.block_on(attacked.guest.exchange(attacked.node));
+        attacked.runtime.block_on(async {
+            stream.send(&boast).await.unwrap();
+            stream.flush().await.unwrap();
+        });
+        assert!(attacked.is_ended(&mut stream), "{boast:?}");
+        attacked.somebody_reads();
+    }
+}
+
+#[test]
+fn a_shard_whose_leaves_do_not_come_takes_nobodys_place_for_long() {
+    let attacked = Attacked::start();
+    let mut stream = attacked.runtime.block_on(attacked.guest.exchange(attacked.node));
+    attacked.runtime.block_on(async {
+        let packs = attacked.guest.packs_of(attacked.node, attacked.node).await;
+        let pack = v1::PackDescriptor { salt: Bytes::from(vec![9; 32]), ..packs[0].clone() };
+        let author = Bytes::copy_from_slice(attacked.node.as_bytes());
+        let store = v1::StoreShard { id: 1, pack: Some(pack), shard: 1, author };
+        stream.send(&v1::ExchangeAsk { ask: Some(Ask::Store(store)) }).await.unwrap();
+        stream.flush().await.unwrap();
+    });
+    assert!(attacked.is_ended(&mut stream));
+}
