@@ -2,6 +2,7 @@
 
 mod system {
     mod again;
+    mod audit;
     mod away;
     mod behind;
     mod canary;

@@ -5,6 +5,7 @@
 
 mod admin;
 pub mod args;
+mod care;
 mod commands;
 mod cosigned;
 mod exit;

@@ -44,6 +44,17 @@ pub struct Config {
     /// A restore keeps what it has of a pack in the store once the pack takes longer than this: less is fetched again
     /// if the node dies meanwhile, and more is written twice.
     pub restore_parts_after_ms: u64,
+    /// How often one of the nodes that hold what this one depends on is audited; 0: never.
+    pub audit_interval_ms: u64,
+    /// How long no node is audited again after it was.
+    pub audit_apart_ms: u64,
+    /// Bytes that an audited node reads at most.
+    pub audit_bytes: u64,
+    /// Bytes each second that the line of an honest node may bring it; who answers no faster is not told apart from one
+    /// that fetches what it should have.
+    pub audit_line_bytes_per_s: u64,
+    /// How often everything that lies here is read back and what is damaged repaired from peers; 0: never.
+    pub scrub_interval_ms: u64,
     /// Bytes kept free on the disk: below it new writes are refused.
     pub disk_reserve_bytes: u64,
     /// No block comes sooner than this after the one before. The network decides that: here it can only be repeated.
@@ -85,6 +96,11 @@ impl Default for Config {
             repair_bytes_per_s: 16 << 20,
             quota_percent: 50,
             restore_parts_after_ms: 1_000,
+            audit_interval_ms: 60_000,
+            audit_apart_ms: 30 * 60_000,
+            audit_bytes: 64 << 20,
+            audit_line_bytes_per_s: 12 << 20,
+            scrub_interval_ms: 7 * 24 * 3_600_000,
             disk_reserve_bytes: 64 << 20,
             block_interval_ms: None,
             heartbeat_ms: None,

@@ -1,6 +1,8 @@
 //! A BitHealth node: joins the cores and the shells, runs one driver per core, and gives people the command line.
 
 pub mod allocator;
+pub mod audit;
+pub mod audited;
 pub mod chain;
 pub mod cli;
 pub mod client;
@@ -32,6 +34,7 @@ pub mod restore;
 pub mod room;
 pub mod rotation;
 pub mod run;
+pub mod scrub;
 pub mod service;
 pub mod serving;
 pub mod setup;

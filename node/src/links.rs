@@ -359,6 +359,11 @@ fn want_priority(priority: Priority) -> WantPriority {
     }
 }
 
+/// The positions of the bits set, least significant first.
+pub(crate) fn set_bits(bytes: &[u8]) -> Vec<ShardIndex> {
+    (0..bytes.len() * 8).filter(|bit| bytes[bit / 8] >> (bit % 8) & 1 == 1).map(|bit| ShardIndex(bit as u16)).collect()
+}
+
 /// The bitfield of these shards, least significant bit first.
 pub(crate) fn bit_field(shards: impl IntoIterator<Item = ShardIndex>) -> Vec<u8> {
     let mut bytes = Vec::new();

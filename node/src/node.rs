@@ -13,6 +13,8 @@ use bithealth_types::{Code, Digest, Height, MemberId, NodeId, PackId, Sequence, 
 use tokio::sync::{Semaphore, watch};
 use tracing::debug;
 
+use crate::audit::Audits;
+use crate::audited::Answering;
 use crate::chain::{Chain, ChainError};
 use crate::config::Config;
 use crate::finality::Finality;
@@ -25,6 +27,7 @@ use crate::repair::Repair;
 use crate::replicate::Replication;
 use crate::restore::RestoreProgress;
 use crate::room::{NoRoom, Place, Room};
+use crate::scrub::Scrubbing;
 use crate::serving::Serving;
 use crate::shelf::Shelf;
 use crate::swarm::Swarm;
@@ -85,6 +88,12 @@ pub struct Node {
     pub replication: Replication,
     /// What other nodes lost.
     pub repair: Repair,
+    /// What audits of other nodes showed.
+    pub audits: Audits,
+    /// Audits of others that are being answered.
+    pub answering: Answering,
+    /// How far the store was read back.
+    pub scrubbing: Scrubbing,
     /// MiB of incoming shards that may be in memory.
     pub incoming: Arc<Semaphore>,
     /// Counts changes of who is connected.

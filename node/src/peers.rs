@@ -13,11 +13,10 @@ use bytes::Bytes;
 use tracing::{debug, info, warn};
 
 use crate::chain::{ChainError, Received};
-use crate::hold;
 use crate::node::{Node, now_ms};
 use crate::replicate::blocking;
 use crate::vault::node_id;
-use crate::{finality, reconcile, sync};
+use crate::{audited, finality, hold, reconcile, sync};
 
 /// The version of the protocols spoken here.
 const VERSION: u32 = 1;
@@ -224,6 +223,7 @@ fn on_stream(node: &Arc<Node>, from: NodeId, protocol: Protocol, stream: Stream)
         Protocol::Hello => drop(tokio::spawn(answer_hello(node.clone(), from, stream))),
         Protocol::Sync => drop(tokio::spawn(sync::answer(node.clone(), from, stream))),
         Protocol::Exchange => drop(tokio::spawn(hold::serve(node.clone(), from, stream))),
+        Protocol::Audit => drop(tokio::spawn(audited::serve(node.clone(), from, stream))),
     }
 }
 

@@ -71,7 +71,8 @@ fn all_are_here(node: &Node, sites: &[bithealth_placement::Site]) -> bool {
 /// Blocks.
 fn due(node: &Node) -> anyhow::Result<Due> {
     let mut due = Due::default();
-    let sites = node.sites_now();
+    let condemned = node.condemned();
+    let sites: Vec<_> = node.sites_now().into_iter().filter(|site| !condemned.contains(&site.node)).collect();
     let here = all_are_here(node, &sites);
     let view = node.repair.view();
     let mut wide_codes: HashMap<(Vec<u8>, u64), Option<Code>> = HashMap::new();
@@ -141,8 +142,9 @@ fn code_anew(node: &Node, salt: &Salt, code: Code) -> anyhow::Result<Recoded> {
     let policy = policy_of(beside.policy.as_ref());
     let sites = node.sites(height);
     let mut computed = place(&policy, code, &coded.id, &node.id(), &sites)?;
-    let answers = |of: &NodeId| node.answers(of);
-    let exceptions = substitutes(&policy, code, &coded.id, &node.id(), &sites, &computed, &answers);
+    let condemned = node.condemned();
+    let takes = |of: &NodeId| node.answers(of) && !condemned.contains(of);
+    let exceptions = substitutes(&policy, code, &coded.id, &node.id(), &sites, &computed, &takes);
     exceptions.iter().for_each(|(shard, holder)| computed[usize::from(shard.0)] = *holder);
     let places = (0..).map(ShardIndex).zip(computed).collect();
     let shards = Shards { code, pack, parity: coded.parity.clone() };

@@ -193,8 +193,10 @@ fn look(node: &Node, absences: &mut Absences, now: Time) -> Look {
     let sites = node.sites_now();
     let answers = |of: &NodeId| *of == node.id() || node.net.is_admitted(of) && node.answers(of);
     absences.see(now, sites.iter().map(|site| site.node), answers);
-    let here = sites.iter().map(|site| site.node).filter(answers).collect();
-    let view = View { here, gone: absences.gone(now, after), sites };
+    let condemned = node.condemned();
+    let here = sites.iter().map(|site| site.node).filter(|of| answers(of) && !condemned.contains(of)).collect();
+    let gone = absences.gone(now, after).union(&condemned).copied().collect();
+    let view = View { here, gone, sites };
     let begins_in = absences.next_gone(now, after);
     let mut look = Look {
         view,

@@ -244,15 +244,15 @@ fn code_and_commit(node: &Arc<Node>, salt: &Salt) -> Result<CodedPack, Obstacle>
     let policy = policy_of(beside.policy.as_ref());
     let height = node.chain.state().height();
     let sites = node.sites(height);
-    let live: Vec<_> = sites.iter().filter(|site| node.answers(&site.node)).cloned().collect();
+    let condemned = node.condemned();
+    let takes = |of: &NodeId| node.answers(of) && !condemned.contains(of);
+    let live: Vec<_> = sites.iter().filter(|site| takes(&site.node)).cloned().collect();
     // Before anything is read: a pack whose policy cannot hold now is looked at again and again.
     let code = bithealth_placement::choose(&policy, &node.id(), &live, node.vault.pack_len(salt)?)?;
     let pack = node.vault.whole_pack(salt)?;
     let coded = bithealth_pack::encode(code, salt, beside.catalog_len, &pack)?;
     let computed = bithealth_placement::place(&policy, code, &coded.id, &node.id(), &sites)?;
-    let exceptions = bithealth_placement::substitutes(&policy, code, &coded.id, &node.id(), &sites, &computed, &|of| {
-        node.answers(of)
-    });
+    let exceptions = bithealth_placement::substitutes(&policy, code, &coded.id, &node.id(), &sites, &computed, &takes);
     let position = node.vault.put_coded(salt, &coded, code)?;
     node.store.sync(position)?;
     node.append(Operation::CommitPack(v1::PackCommit {
@@ -416,7 +416,8 @@ impl Push<'_> {
     ) -> Vec<(ShardIndex, NodeId)> {
         let sites = self.node.sites_now();
         let computed: Vec<NodeId> = holders.values().copied().collect();
-        let live = |node: &NodeId| self.node.answers(node) && !failed.contains(node);
+        let condemned = self.node.condemned();
+        let live = |node: &NodeId| self.node.answers(node) && !failed.contains(node) && !condemned.contains(node);
         bithealth_placement::substitutes(&self.policy(), self.code, &self.id, &self.author, &sites, &computed, &live)
     }
 

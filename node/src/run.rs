@@ -11,6 +11,8 @@ use bithealth_types::{GenesisId, MemberId, NodeId, ValidatorId};
 use tokio::sync::{Notify, Semaphore, watch};
 use tracing::{error, info, warn};
 
+use crate::audit::{self, Audits};
+use crate::audited::Answering;
 use crate::chain::{Chain, ChainError};
 use crate::config::ConfigError;
 use crate::finality::{self, Finality};
@@ -27,6 +29,7 @@ use crate::replicate::{self, Replication, blocking};
 use crate::restore::{self, RestoreProgress};
 use crate::room::Room;
 use crate::rotation;
+use crate::scrub::{self, Scrubbing};
 use crate::service::Local;
 use crate::serving::Serving;
 use crate::shelf::{Shelf, Source};
@@ -121,6 +124,8 @@ pub async fn node(
         tokio::spawn(consolidate::run(node.clone())),
         tokio::spawn(recode::run(node.clone())),
         tokio::spawn(repair::run(node.clone())),
+        tokio::spawn(audit::run(node.clone())),
+        tokio::spawn(scrub::run(node.clone())),
         tokio::spawn(open::watch_grants(node.clone())),
         tokio::spawn(rotation::follow_keys(node.clone())),
         tokio::spawn(restore::run(node.clone())),
@@ -202,6 +207,9 @@ async fn start(home: &Home, unlocking: &Unlocking) -> Result<(Arc<Node>, bitheal
         outbox: Outbox::default(),
         replication: Replication::default(),
         repair: Repair::default(),
+        audits: Audits::new(&config),
+        answering: Answering::default(),
+        scrubbing: Scrubbing::default(),
         incoming: Arc::new(Semaphore::new(hold::INCOMING_MIB_MAX)),
         peers_changed: watch::channel(0).0,
         followers: Followers::default(),

@@ -27,7 +27,7 @@ use crate::open::{ReadRecordError, Reading};
 use crate::replicate::{Progress, blocking};
 use crate::restore::{self, Phase};
 use crate::shelf::{Filter, Found, Salt, Source, record_id};
-use crate::{export, fetch, import, prove, recovery, setup, verify, votes, witnesses};
+use crate::{audit, export, fetch, import, prove, recovery, scrub, setup, verify, votes, witnesses};
 
 /// Rows of a list waiting for a slow caller.
 const ROWS_MAX: usize = 256;
@@ -406,6 +406,7 @@ fn status(node: &Arc<Node>) -> Status {
             short: packs.reasons.into_iter().map(|(reason, packs)| Held { reason, packs }).collect(),
         },
         repair: repair(node),
+        scrub: scrub::info(node),
         records: node.shelf.count(),
         own_records: totals.records,
         bytes: StoredBytes {
@@ -506,6 +507,7 @@ fn accused(state: &State, (accused, evidence, height): (Accused, &v1::Evidence, 
 
 fn nodes(node: &Node) -> Vec<NodeInfo> {
     let all: Vec<bithealth_ledger::Node> = node.chain.state().nodes().cloned().collect();
+    let mut audits = audit::infos(node);
     let info = |it: &bithealth_ledger::Node| NodeInfo {
         node: it.id,
         member: it.member,
@@ -517,6 +519,7 @@ fn nodes(node: &Node) -> Vec<NodeInfo> {
         retired: it.retired,
         in_block: it.since.is_some(),
         last_heard_ms: None,
+        audit: audits.remove(&it.id).unwrap_or_default(),
     };
     all.iter().map(info).collect()
 }
@@ -548,6 +551,7 @@ fn warnings(node: &Node, nodes: &[NodeInfo]) -> Vec<String> {
         );
     }
     warnings.extend(unapproved(node));
+    warnings.extend(audit::warning(node));
     warnings.extend(unreached(node));
     if node.chain.state().is_accused(&Accused::Author(node.id())) {
         let why = "was it run from an old copy of its folder?";

@@ -20,6 +20,23 @@ use crate::shelf::Salt;
 /// Events waiting for a slow caller.
 const EVENTS_MAX: usize = 64;
 
+/// Something sealed that lies here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Item {
+    /// An own pack.
+    Pack(Salt),
+    /// A shard held for somebody else.
+    Shard(PackId, ShardIndex),
+}
+
+/// What a check of an item came to.
+pub(crate) struct Checked {
+    /// Bytes read and found good.
+    pub(crate) bytes: u64,
+    /// What is wrong, and whether peers gave back what should be there.
+    pub(crate) damage: Option<(anyhow::Error, bool)>,
+}
+
 /// What was checked so far.
 #[derive(Default)]
 struct Tally {
@@ -30,6 +47,23 @@ struct Tally {
     repaired: u64,
 }
 
+impl Item {
+    /// All that lies here, own packs first.
+    pub(crate) fn all(node: &Node) -> Vec<Self> {
+        let packs = node.vault.salts().unwrap_or_default().into_iter().map(Self::Pack);
+        let shards = node.vault.held().unwrap_or_default().into_iter().map(|(pack, shard)| Self::Shard(pack, shard));
+        packs.chain(shards).collect()
+    }
+
+    /// For people.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::Pack(salt) => format!("own pack {}", PackId(*salt).short()),
+            Self::Shard(pack, shard) => format!("shard {shard} of pack {}", pack.short()),
+        }
+    }
+}
+
 /// Checks own packs, shards held for others, entries and blocks.
 pub fn verify(node: Arc<Node>, options: VerifyOptions) -> EventStream<VerifyEvent> {
     let (events, receiver) = mpsc::channel(EVENTS_MAX);
@@ -38,14 +72,14 @@ pub fn verify(node: Arc<Node>, options: VerifyOptions) -> EventStream<VerifyEven
 }
 
 async fn run(node: Arc<Node>, options: VerifyOptions, events: mpsc::Sender<VerifyEvent>) {
-    let salts = node.vault.salts().unwrap_or_default();
-    let held = node.vault.held().unwrap_or_default();
     let mut tally = Tally { bytes_total: node.store.usage().live_bytes, ..Tally::default() };
-    for salt in salts {
-        check_pack(&node, salt, options, &mut tally, &events).await;
-    }
-    for (pack, shard) in held {
-        check_shard(&node, pack, shard, options, &mut tally, &events).await;
+    for item in Item::all(&node) {
+        tally.items += 1;
+        let Checked { bytes, damage } = check(&node, item, options).await;
+        match damage {
+            None => tell_progress(bytes, &mut tally, &events).await,
+            Some((error, repaired)) => tell_damage(item.name(), error, repaired, &mut tally, &events).await,
+        }
     }
     let worker = node.clone();
     let (entries, blocks) = blocking(move || worker.chain.verify()).await;
@@ -60,52 +94,33 @@ async fn run(node: Arc<Node>, options: VerifyOptions, events: mpsc::Sender<Verif
     let _ = events.send(done).await; // the caller has gone
 }
 
-async fn check_pack(
-    node: &Arc<Node>,
-    salt: Salt,
-    options: VerifyOptions,
-    tally: &mut Tally,
-    events: &mpsc::Sender<VerifyEvent>,
-) {
+/// Checks one item, and asks peers for it where it is damaged.
+pub(crate) async fn check(node: &Arc<Node>, item: Item, options: VerifyOptions) -> Checked {
     let worker = node.clone();
-    let checked = blocking(move || {
-        let bytes = if options.full { worker.vault.whole_pack(&salt)?.len() as u64 } else { 0 };
-        let catalog = worker.vault.catalog(&salt)?;
-        own_catalog(&worker.keys.organisation, &salt, &catalog)?;
-        anyhow::Ok(bytes.max(catalog.len() as u64))
-    })
-    .await;
-    tally.items += 1;
-    match checked {
-        Ok(bytes) => tell_progress(bytes, tally, events).await,
-        Err(error) => {
-            let repaired = repair_pack(node, salt).await;
-            tell_damage(format!("own pack {}", PackId(salt).short()), error, repaired, tally, events).await;
-        }
+    let checked = blocking(move || match item {
+        Item::Pack(salt) => read_pack(&worker, &salt, options),
+        Item::Shard(..) if !options.full => Ok(0),
+        Item::Shard(pack, shard) => read_shard(&worker, &pack, shard),
+    });
+    match checked.await {
+        Ok(bytes) => Checked { bytes, damage: None },
+        Err(error) => Checked { bytes: 0, damage: Some((error, repair(node, item).await)) },
     }
 }
 
-async fn check_shard(
-    node: &Arc<Node>,
-    pack: PackId,
-    shard: ShardIndex,
-    options: VerifyOptions,
-    tally: &mut Tally,
-    events: &mpsc::Sender<VerifyEvent>,
-) {
-    tally.items += 1;
-    if !options.full {
-        return;
+/// Asks peers for an item, and keeps it in place of what lies here.
+pub(crate) async fn repair(node: &Arc<Node>, item: Item) -> bool {
+    match item {
+        Item::Pack(salt) => repair_pack(node, salt).await,
+        Item::Shard(pack, shard) => repair_shard(node, pack, shard).await,
     }
-    let worker = node.clone();
-    let checked = blocking(move || read_shard(&worker, &pack, shard)).await;
-    match checked {
-        Ok(bytes) => tell_progress(bytes, tally, events).await,
-        Err(error) => {
-            let repaired = repair_shard(node, pack, shard).await;
-            tell_damage(format!("shard {shard} of pack {}", pack.short()), error, repaired, tally, events).await;
-        }
-    }
+}
+
+fn read_pack(node: &Node, salt: &Salt, options: VerifyOptions) -> anyhow::Result<u64> {
+    let bytes = if options.full { node.vault.whole_pack(salt)?.len() as u64 } else { 0 };
+    let catalog = node.vault.catalog(salt)?;
+    own_catalog(&node.keys.organisation, salt, &catalog)?;
+    Ok(bytes.max(catalog.len() as u64))
 }
 
 /// Reads a whole shard and checks it against the root on the ledger.

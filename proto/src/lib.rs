@@ -108,9 +108,12 @@ limited! {
     SyncAnswer 8 << 20;
     ExchangeAsk 2 << 20;
     ExchangeTell 2 << 20;
+    AuditAsk 16 << 10;
+    AuditTell 24 << 10;
     PutFrame 2 << 20;
     StoredPack 48 << 10;
     Holders 16 << 10;
+    ScrubPlace 128;
     PendingRecords 4 << 20;
     EntryRun 16 << 20;
     BlockRun 65 << 20;

@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 
 use bithealth_proto::v1::exchange_ask::Ask;
 use bithealth_proto::v1::exchange_tell::Tell;
-use bithealth_proto::v1::{self, consensus_message::Message, entry::Operation, wal_frame::Frame};
+use bithealth_proto::v1::{
+    self, audit_ask, audit_tell, consensus_message::Message, entry::Operation, wal_frame::Frame,
+};
 use bithealth_proto::{DecodeError, Limited, decode, encode};
 use bytes::Bytes;
 
@@ -154,6 +156,36 @@ fn commit() -> v1::PackCommit {
 fn entry(operation: Operation) -> v1::Entry {
     let (sequence, time_ms) = (300, 1_800_000_000_001);
     v1::Entry { author: key(4), sequence, previous: key(16), time_ms, operation: Some(operation) }
+}
+
+fn condemnation() -> v1::Condemnation {
+    let fault = v1::AuditFault::Late.into();
+    v1::Condemnation { node: key(70), fault, nonce: key(71), pack: key(20), shard: 3 }
+}
+
+fn audit_set() -> v1::AuditAsk {
+    let shard = |pack, shard| v1::AuditShard { pack: key(pack), shard };
+    let set = v1::AuditSet { nonce: key(71), shards: vec![shard(20, 3), shard(21, 0)] };
+    v1::AuditAsk { ask: Some(audit_ask::Ask::Commit(set)) }
+}
+
+fn audit_leaf(len: usize) -> v1::AuditTell {
+    let leaf = v1::AuditLeaf { leaf: 129, data: filled(72, len), bound: vec![key(73), key(74)], proof: vec![key(75)] };
+    v1::AuditTell { tell: Some(audit_tell::Tell::Opened(leaf)) }
+}
+
+/// What passes in an audit.
+fn audits() -> Vec<Vector> {
+    let drawn = v1::AuditAsk { ask: Some(audit_ask::Ask::Open(v1::AuditDrawn { leaves: vec![0, 5, 129, 16_000] })) };
+    let tell = |tell| v1::AuditTell { tell: Some(tell) };
+    let commitment = v1::AuditCommitment { root: key(76), lacks: Bytes::from_static(&[2]) };
+    vec![
+        whole("audit_set", &audit_set()),
+        whole("audit_commitment", &tell(audit_tell::Tell::Committed(commitment))),
+        whole("audit_drawn", &drawn),
+        whole("audit_leaf", &audit_leaf(64)),
+        whole("audit_busy", &tell(audit_tell::Tell::Busy(v1::AuditBusy { reason: "two others are audited".into() }))),
+    ]
 }
 
 fn retired_pack() -> v1::Entry {
@@ -335,6 +367,7 @@ fn accepted() -> Vec<Vector> {
     let heartbeat = v1::Block { body: Some(v1::Body::default()), ..block.clone() };
     let notarise = Operation::Notarise(v1::Notarise { commitment: key(46) });
     let head = v1::FolderHead { salt: filled(30, 16), folder: filled(31, 16), previous: Bytes::new(), record_count: 3 };
+    let condemnation_of_the_whole = v1::Condemnation { pack: Bytes::new(), shard: 0, ..condemnation() };
     vec![
         whole("genesis", &genesis()),
         whole("member_record", &member()),
@@ -361,6 +394,9 @@ fn accepted() -> Vec<Vector> {
         whole("entry_propose_keys", &entry(Operation::Propose(keys()))),
         whole("node_certificate_by_another_key", &v1::NodeCertificate { signer: key(66), ..node() }),
         whole("entry_approve", &entry(Operation::Approve(v1::Approval { proposal: key(61) }))),
+        whole("entry_condemn", &entry(Operation::Condemn(condemnation()))),
+        whole("entry_condemn_for_the_whole_answer", &entry(Operation::Condemn(condemnation_of_the_whole))),
+        whole("entry_absolve", &entry(Operation::Absolve(v1::Absolution { node: key(70) }))),
         whole("signed_recovery", &recovery()),
         whole("folder_head_first", &head),
     ]
@@ -368,6 +404,7 @@ fn accepted() -> Vec<Vector> {
     .chain(consensus())
     .chain(proofs())
     .chain(exchange())
+    .chain(audits())
     .collect()
 }
 
@@ -448,6 +485,11 @@ fn refused() -> Vec<(&'static str, Vector)> {
             raw::<v1::ExchangeAsk>("ask_want_priority_of_another_wire_type", vec![0x12, 0x03, 0x32, 0x01, 0x04]),
         ),
         ("Malformed", raw::<v1::ExchangeTell>("tell_have_cut_short", vec![0x0A, 0x22, 0x0A, 0x20, 0x13])),
+        (
+            "NotCanonical",
+            raw::<v1::AuditAsk>("audit_ask_of_two_kinds", [encode(&audit_set()).as_slice(), &[0x12, 0x00]].concat()),
+        ),
+        ("TooLong", raw::<v1::AuditTell>("audit_leaf_too_long", encode(&audit_leaf(24 << 10)))),
         ("TooLong", raw::<v1::Frontier>("frontier_too_long", [encode(&frontier(4)), vec![0; 64]].concat())),
     ]
 }

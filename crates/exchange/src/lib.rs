@@ -3,9 +3,10 @@
 //! [`Fetch`] brings the leaves of one pack together from many providers at once, checks every run of them, and asks
 //! again where one is slow, false or gone; [`Pipes`] keeps what was measured of each for the next fetch. [`Serve`] is the
 //! other side: which of the wants that came are answered next. Who fetches serves too: [`Kept`] holds what came lately,
-//! and [`Fetchers`] who else fetches a pack. All are told what happened and the time, and list what the shell must do;
-//! none does I/O, waits, or knows a clock.
+//! and [`Fetchers`] who else fetches a pack. [`Audit`] has a holder show that it has what it should. All are told what
+//! happened and the time, and list what the shell must do; none does I/O, waits, or knows a clock.
 
+mod audit;
 mod config;
 mod fetch;
 mod fetchers;
@@ -16,6 +17,10 @@ mod runs;
 mod serve;
 mod shards;
 
+pub use audit::{
+    AUDIT_BYTES_MAX, AUDIT_SAMPLES_MAX, AUDIT_SHARDS_MAX, Audit, AuditEffect, AuditError, AuditInput, AuditOutcome,
+    AuditSpec, AuditedShard, Commitment,
+};
 pub use config::{Config, RUN_LEAVES_MAX};
 pub use fetch::{Fetch, Need, Progress, Spec};
 pub use fetchers::{FETCHERS_MAX, Fetchers};

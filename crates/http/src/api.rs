@@ -1,5 +1,6 @@
 //! The JSON of the local API, spoken by both sides. Times are milliseconds since 1970, UTC.
 
+mod audit;
 mod ledger;
 mod network;
 mod progress;
@@ -8,6 +9,7 @@ mod record;
 mod recovery;
 mod votes;
 
+pub use audit::{AuditInfo, ScrubInfo, TrustInfo, VerdictInfo};
 pub use ledger::{
     COSIGNED_LEN_MAX, CheckpointInfo, CheckpointOf, CosignedBy, EntryAt, HEADERS_MAX, HeaderRange, ProofOf, WitnessInfo,
 };

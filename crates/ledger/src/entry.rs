@@ -87,6 +87,11 @@ pub enum Applied {
     Voted(Digest),
     /// Somebody was shown to have signed two things that exclude each other.
     Accused(Accused),
+    /// A node condemned a holder, or absolved it.
+    Judged {
+        /// The holder.
+        holder: NodeId,
+    },
     /// A pack was gathered into another.
     PackRetired {
         /// The pack.
@@ -220,6 +225,12 @@ pub enum EntryError {
     PackUnknown {
         /// The pack.
         pack: PackId,
+    },
+    /// A holder is condemned for nothing that this version knows.
+    #[error("a holder is condemned for fault {got}, which this version does not know")]
+    NoFault {
+        /// What came.
+        got: i32,
     },
     /// An id that is none.
     #[error("{what} has {got} bytes, 32 are due")]

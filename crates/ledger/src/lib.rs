@@ -19,6 +19,7 @@
 
 mod block;
 mod certificate;
+mod condemned;
 mod entry;
 mod evidence;
 mod light;
@@ -38,6 +39,7 @@ pub use certificate::{
     CertificateError, certificate, era_domain, guilty, proposal_message, signed_by_validator, signers,
     verify_certificate, vote_message,
 };
+pub use condemned::{CONDEMNED_FOR_MS, CONDEMNERS_MIN, Condemned};
 pub use entry::{Applied, Checked, EntryError, entry_digest, sign};
 pub use evidence::{Accused, NotEvidence, check_evidence, double_vote, equivocation};
 pub use light::{Light, LightError, Skip, signed_header};

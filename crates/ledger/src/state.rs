@@ -2,7 +2,7 @@
 
 mod operation;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bithealth_merkle::{Frontier, leaf_hash, map_root};
 use bithealth_proto::v1::{self, entry::Operation};
@@ -13,6 +13,7 @@ use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
 use crate::block::{BLOCK_ENTRIES_MAX, BLOCK_LOGS_MAX, CheckedBlock};
+use crate::condemned::{CONDEMNED_FOR_MS, CONDEMNERS_MIN, Condemned, Judgements};
 use crate::entry::{Applied, Checked, EntryError, entry_digest, message};
 use crate::evidence::Accused;
 use crate::log::{At, Entries, Log, entry_leaf, frontier, frontier_value};
@@ -20,7 +21,7 @@ use crate::member::{MembershipError, NAME_LEN_MAX, fixed, signed_by, text, verif
 use crate::pack::{Pack, Packs};
 use crate::recovery::{Eras, NotPolicy, Opened, RecoveryPolicy, goes_on_from};
 use crate::registry::{Claim, Covered, Member, Node, Proposal, Recovered, Registry, View, encode_view};
-use crate::validators::ValidatorSet;
+use crate::validators::{ValidatorSet, faulty};
 
 /// Why a genesis is not one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -84,6 +85,7 @@ pub struct State {
     /// All headers.
     history: Frontier,
     eras: Eras,
+    judgements: Judgements,
     /// What ended with a height: the era before, and who would have decided that height in it.
     ended: BTreeMap<Height, (u64, ValidatorSet)>,
 }
@@ -123,6 +125,7 @@ impl State {
             frontier: BTreeMap::new(),
             history: Frontier::default(),
             eras,
+            judgements: Judgements::default(),
             ended: BTreeMap::new(),
         })
     }
@@ -308,6 +311,34 @@ impl State {
         self.view.accused.contains_key(accused)
     }
 
+    /// Every word against a holder that was not taken back, old ones too.
+    pub fn condemnations(&self) -> impl Iterator<Item = &Condemned> {
+        self.judgements.iter()
+    }
+
+    /// The organisations whose word against this holder counts at `now_ms`: members that vote, other than its own, whose
+    /// node is not retired and condemned it within the last [`CONDEMNED_FOR_MS`].
+    pub fn condemners(&self, holder: &NodeId, now_ms: u64) -> BTreeSet<MemberId> {
+        let own = self.node(holder).map(|node| node.member);
+        let fresh = self.judgements.against(holder).filter(|it| now_ms < it.time_ms.saturating_add(CONDEMNED_FOR_MS));
+        let by = fresh.filter_map(|it| self.node(&it.by)).filter(|node| !node.retired).map(|node| node.member);
+        by.filter(|member| Some(*member) != own && self.view.votes(member)).collect()
+    }
+
+    /// How many organisations have to condemn a holder until it counts for all: one more than may lie, so that an honest
+    /// one is among them, and never one alone.
+    pub fn condemners_needed(&self) -> usize {
+        let voting = self.members().filter(|member| member.votes).count();
+        CONDEMNERS_MIN.max(faulty(voting) + 1)
+    }
+
+    /// The holders that enough organisations condemn at `now_ms`: what they hold counts as lost everywhere.
+    pub fn condemned(&self, now_ms: u64) -> BTreeSet<NodeId> {
+        let needed = self.condemners_needed();
+        let holders: BTreeSet<NodeId> = self.condemnations().map(|it| it.holder).collect();
+        holders.into_iter().filter(|holder| self.condemners(holder, now_ms).len() >= needed).collect()
+    }
+
     /// The logs that grew since the tip, ordered by author, as a block would cover them: of a log that grew by more than
     /// [`BLOCK_ENTRIES_MAX`] that many entries, and of more than [`BLOCK_LOGS_MAX`] logs that many.
     pub fn open_frontier(&self) -> Vec<v1::Frontier> {
@@ -355,6 +386,7 @@ impl State {
             bytes.push(u8::from(log.frozen));
         }
         self.packs.encode(&mut bytes);
+        self.judgements.encode(&mut bytes);
         bytes.extend(self.tip.as_ref().map_or(self.id.0, |tip| tip.1.0));
         Digest(Sha256::digest(&bytes).into())
     }
@@ -437,6 +469,9 @@ impl State {
             Some(Operation::Propose(proposal)) => self.check_own_proposal(proposal)?,
             Some(Operation::Approve(approval)) => self.check_own_approval(&checked.author, approval)?,
             Some(Operation::Accuse(evidence)) => self.check_own_evidence(evidence)?,
+            Some(Operation::Condemn(v1::Condemnation { node, .. }) | Operation::Absolve(v1::Absolution { node })) => {
+                self.check_own_judgement(node)?;
+            }
             _ => {}
         }
         Ok(checked)

@@ -25,6 +25,14 @@ pub fn leaf_hash(data: &[u8]) -> Digest {
     Digest(Sha256::new().chain_update([0x00]).chain_update(data).finalize().into())
 }
 
+/// The hash of a leaf with this content that only whoever has all of it now can make: that of `nonce`, then `data`.
+///
+/// The nonce stands first: behind the data, whoever kept the 32 bytes that SHA-256 carries from block to block could
+/// throw the data away and still answer any nonce.
+pub fn bound_leaf_hash(nonce: &[u8; 32], data: &[u8]) -> Digest {
+    Digest(Sha256::new().chain_update([0x00]).chain_update(nonce).chain_update(data).finalize().into())
+}
+
 /// The hash of a node over these two: SHA-256(0x01 || `left` || `right`).
 ///
 /// Source: RFC 9162, section 2.1.1.
@@ -115,6 +123,16 @@ mod tests {
         let joined = [left.0, right.0].concat();
         assert_ne!(node_hash(&left, &right), leaf_hash(&joined));
         assert_eq!(leaf_hash(b"").to_string(), "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d");
+    }
+
+    #[test]
+    fn a_leaf_bound_to_a_nonce_changes_with_the_nonce_and_with_every_byte() {
+        let (nonce, other) = ([7; 32], [8; 32]);
+        let bound = bound_leaf_hash(&nonce, b"leaf");
+        assert_eq!(bound, leaf_hash(&[&nonce[..], b"leaf"].concat()));
+        assert_ne!(bound, bound_leaf_hash(&other, b"leaf"));
+        assert_ne!(bound, bound_leaf_hash(&nonce, b"leaF"));
+        assert_ne!(bound, leaf_hash(b"leaf"), "what is stored beside the leaves is of no use");
     }
 
     #[test]

@@ -40,10 +40,12 @@ pub enum Protocol {
     Sync,
     /// `ExchangeAsk` and `ExchangeTell`.
     Exchange,
+    /// `AuditAsk` and `AuditTell`.
+    Audit,
 }
 
 impl Protocol {
-    const ALL: [Self; 3] = [Self::Hello, Self::Sync, Self::Exchange];
+    const ALL: [Self; 4] = [Self::Hello, Self::Sync, Self::Exchange, Self::Audit];
 
     /// The name that is negotiated.
     pub const fn name(self) -> &'static str {
@@ -51,6 +53,7 @@ impl Protocol {
             Self::Hello => "/bithealth/hello/1",
             Self::Sync => "/bithealth/sync/1",
             Self::Exchange => "/bithealth/exchange/1",
+            Self::Audit => "/bithealth/audit/1",
         }
     }
 

@@ -4,11 +4,12 @@
 //! shard, so that nobody has to write it down: weighted rendezvous hashing, spread over regions first, then over
 //! organisations. [`substitutes`] names who steps in for nodes that do not answer. [`shortfall`] says whether the
 //! acknowledged shards hold the policy, and what would lose the pack if they do not. [`View::standing`] says what is lost
-//! of a pack and who rebuilds it.
+//! of a pack and who rebuilds it. [`Auditor`] says whom to audit next, and who is suspected or condemned for what came of it.
 //!
 //! Everything here is integer arithmetic on what all nodes know, so that all of them compute the same. The one exception
 //! is the probability of [`choose`], which only the author computes.
 
+mod audit;
 mod choose;
 mod layout;
 mod place;
@@ -18,6 +19,7 @@ mod shortfall;
 mod site;
 mod survival;
 
+pub use audit::{Answer, AuditConfig, Audited, Auditor, Trust, Verdict};
 pub use choose::{FAILURES_MAX, NODE_UP, PolicyError, SURVIVE_REGIONS_MAX, choose, restore_failure};
 pub use place::{place, substitutes};
 pub use repair::{Absences, Placed, Standing, View};

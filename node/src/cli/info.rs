@@ -15,7 +15,7 @@ use super::args::{InviteArgs, KitArgs};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::show::{Show, ago, count, counted, counted_as, len, now_ms, plain, print_line, span, table};
-use super::{admin, cosigned, recover};
+use super::{admin, care, cosigned, recover};
 use crate::client::Client;
 use crate::home::Home;
 use crate::keys::write_private;
@@ -62,6 +62,10 @@ fn status_words(status: &Status, now_ms: u64) -> String {
     }
     packs(&status.packs).into_iter().for_each(|(head, words)| line(head, words));
     repair(&status.repair).into_iter().for_each(|(head, words)| line(head, words));
+    care::audits(&status.nodes, now_ms).into_iter().for_each(|(head, words)| line(head, words));
+    if let Some((head, words)) = care::scrub(&status.scrub, now_ms) {
+        line(head, words);
+    }
     let held = format!("{} held for others of {}", len(status.bytes.held_for_others), len(status.bytes.capacity));
     line("disk", format!("{} used, {} free; {held}", len(status.bytes.stored), len(status.bytes.disk_free)));
     if let Some(own) = status.members.iter().find(|member| member.own) {
@@ -196,10 +200,11 @@ fn nodes_table(nodes: &[NodeInfo], this: &str, now_ms: u64) -> String {
                 (.., None) => "away".to_owned(),
             };
             let site = [node.region.clone(), node.jurisdiction.clone(), len(node.capacity)];
-            [vec![node.node.short(), node.name.clone()], site.to_vec(), vec![state]].concat()
+            let audited = care::audited(&node.audit, now_ms);
+            [vec![node.node.short(), node.name.clone()], site.to_vec(), vec![audited, state]].concat()
         })
         .collect();
-    table(&["NODE", "ORGANISATION", "REGION", "LAW", "OFFERS", "STATE"], &rows)
+    table(&["NODE", "ORGANISATION", "REGION", "LAW", "OFFERS", "AUDITED", "STATE"], &rows)
 }
 
 /// Runs `peers`.
@@ -282,7 +287,7 @@ pub(crate) async fn stop(data_dir: &Path, client: &Client, show: Show) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bithealth_http::api::{Held, MemberInfo, RecoveryInfo, RelayInfo, StoredBytes};
+    use bithealth_http::api::{AuditInfo, Held, MemberInfo, RecoveryInfo, RelayInfo, ScrubInfo, StoredBytes};
     use bithealth_types::{ByteLen, GenesisId, Height, MemberId};
 
     fn node(byte: u8, connected: bool, last_heard_ms: Option<u64>) -> NodeInfo {
@@ -297,6 +302,7 @@ mod tests {
             retired: false,
             in_block: true,
             last_heard_ms,
+            audit: AuditInfo::default(),
         }
     }
 
@@ -361,6 +367,7 @@ mod tests {
                 done_in_s: Some(90),
                 ..RepairInfo::default()
             },
+            scrub: ScrubInfo { ended_ms: Some(120_000), bytes: ByteLen(3 << 30), ..ScrubInfo::default() },
             records: 25_000,
             own_records: 20_000,
             bytes: StoredBytes { records: ByteLen(3 << 29), ..StoredBytes::default() },
@@ -386,8 +393,9 @@ mod tests {
             "repair      12 shards (48.0 MiB) of lost nodes are rebuilt elsewhere, done in about 1 min; 2 of them nobody can",
             "balance     6.0 GiB given to other organisations, 1.5 GiB of theirs used",
             "warning     the disk is 91 % full",
-            "01010101  Anna          graz    AT   1.0 TiB  this node",
-            "02020202  Anna          graz    AT   1.0 TiB  connected",
+            "checked     all 3.0 GiB that lie here were read back 1 min ago",
+            "01010101  Anna          graz    AT   1.0 TiB  -        this node",
+            "02020202  Anna          graz    AT   1.0 TiB  -        connected",
             "away, heard 3 min ago",
         ] {
             assert!(words.contains(part), "{part:?} is not in\n{words}");

@@ -186,6 +186,8 @@ fn what(proven: &Proven) -> &'static str {
         Some(Operation::Admit(_)) => "an organisation was admitted",
         Some(Operation::AddNode(_)) => "a node was certified",
         Some(Operation::RetireNode(_)) => "a node was retired",
+        Some(Operation::Condemn(_)) => "a node that did not show that it has what it should was condemned",
+        Some(Operation::Absolve(_)) => "a node was condemned no more",
         None => "an entry of a kind this version does not know was written",
     }
 }

@@ -3,7 +3,7 @@
 use bithealth_types::{ByteLen, GenesisId, Height, MemberId, NodeId};
 use serde::{Deserialize, Serialize};
 
-use crate::api::{ProposalInfo, RecoveryInfo, WitnessInfo};
+use crate::api::{AuditInfo, ProposalInfo, RecoveryInfo, ScrubInfo, WitnessInfo};
 use crate::query::{Query, QueryError, value};
 
 /// This node and its network, at a glance.
@@ -45,6 +45,8 @@ pub struct Status {
     pub packs: KeptPacks,
     /// How far packs are from being lost, and what is rebuilt.
     pub repair: RepairInfo,
+    /// How far what lies here was read back.
+    pub scrub: ScrubInfo,
     /// Records we can read.
     pub records: u64,
     /// Of them put by our organisation.
@@ -251,6 +253,8 @@ pub struct NodeInfo {
     pub retired: bool,
     /// When we last heard from it.
     pub last_heard_ms: Option<u64>,
+    /// Whether it has what it should have.
+    pub audit: AuditInfo,
 }
 
 /// A node we are connected to.

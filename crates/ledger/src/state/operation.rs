@@ -40,6 +40,8 @@ impl State {
             Operation::Propose(proposal) => check_proposal(proposal, &self.id),
             Operation::Approve(approval) => id("the proposal", &approval.proposal).map(drop),
             Operation::Accuse(evidence) => check_evidence(&self.id, evidence).map(|_| ()).map_err(EntryError::from),
+            Operation::Condemn(condemnation) => check_condemnation(condemnation),
+            Operation::Absolve(absolution) => id("the holder", &absolution.node).map(drop),
         }
     }
 
@@ -158,6 +160,11 @@ impl State {
         if self.is_accused(&accused) { Err(EntryError::AccusedBefore) } else { Ok(()) }
     }
 
+    pub(super) fn check_own_judgement(&self, holder: &[u8]) -> Result<(), EntryError> {
+        let node = NodeId(id("the holder", holder)?);
+        self.node(&node).map(drop).ok_or(EntryError::NodeUnknown { node })
+    }
+
     pub(super) fn apply_operation(&mut self, claim: Claim, entry: v1::Entry) -> Applied {
         let Claim { author, sequence } = claim;
         match entry.operation.expect("check saw it") {
@@ -211,6 +218,16 @@ impl State {
                 self.registry.accuse(accused, evidence, claim);
                 Applied::Accused(accused)
             }
+            Operation::Condemn(condemnation) => {
+                let holder = NodeId(checked(&condemnation.node));
+                self.judgements.condemn(author, entry.time_ms, &condemnation);
+                Applied::Judged { holder }
+            }
+            Operation::Absolve(absolution) => {
+                let holder = NodeId(checked(&absolution.node));
+                self.judgements.absolve(&author, &holder);
+                Applied::Judged { holder }
+            }
         }
     }
 }
@@ -240,6 +257,22 @@ fn check_place(place: &v1::PlaceShard) -> Result<(), EntryError> {
         return Err(EntryError::NoSuchShard { shard: place.shard, n: SHARDS_MAX });
     }
     Ok(())
+}
+
+/// Whether there is such a node is not looked at: that may arrive later.
+fn check_condemnation(condemnation: &v1::Condemnation) -> Result<(), EntryError> {
+    id("the holder", &condemnation.node)?;
+    id("the nonce of the audit", &condemnation.nonce)?;
+    if !condemnation.pack.is_empty() {
+        pack_id("the pack", &condemnation.pack)?;
+    }
+    if condemnation.shard >= SHARDS_MAX {
+        return Err(EntryError::NoSuchShard { shard: condemnation.shard, n: SHARDS_MAX });
+    }
+    match condemnation.fault() {
+        v1::AuditFault::Unspecified => Err(EntryError::NoFault { got: condemnation.fault }),
+        _ => Ok(()),
+    }
 }
 
 fn id(what: &'static str, bytes: &[u8]) -> Result<[u8; 32], EntryError> {

@@ -6,6 +6,7 @@ use crate::fixture::*;
 use crate::pack::{KEEP_IN_MAX, PackError, WRAP_LEN_MAX, WRAPS_MAX};
 use crate::{Accused, BlockError, check_evidence, equivocation, sign};
 
+mod condemned;
 mod order;
 
 #[test]

@@ -37,12 +37,12 @@ async fn a_stranger_may_say_hello() {
 async fn a_stranger_may_open_nothing_else() {
     let (alice, bob) = (node_with(1, impatient()).await, node(2).await);
     alice.net.dial(bob.addresses()).await.unwrap();
-    for protocol in [Protocol::Sync, Protocol::Exchange] {
+    for protocol in [Protocol::Sync, Protocol::Exchange, Protocol::Audit] {
         let error = alice.net.open(bob.id(), protocol).await.unwrap_err();
         assert!(matches!(error, OpenError::NotAdmitted { .. }), "by ourselves: {error}");
     }
     alice.net.admit(bob.id()).await.unwrap();
-    for protocol in [Protocol::Sync, Protocol::Exchange] {
+    for protocol in [Protocol::Sync, Protocol::Exchange, Protocol::Audit] {
         let error = soon("a refusal", alice.net.open(bob.id(), protocol)).await.unwrap_err();
         assert!(matches!(error, OpenError::Refused { node, .. } if node == bob.id()), "by the peer: {error}");
     }

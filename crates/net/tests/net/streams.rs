@@ -9,7 +9,7 @@ use futures::future::join_all;
 use crate::support::*;
 
 fn want(id: u64) -> v1::ExchangeAsk {
-    let want = v1::Want { id, pack: vec![3; 32].into(), shard: 1, leaf: 0, count: 16 };
+    let want = v1::Want { id, pack: vec![3; 32].into(), shard: 1, leaf: 0, count: 16, priority: 0 };
     v1::ExchangeAsk { ask: Some(v1::exchange_ask::Ask::Want(want)) }
 }
 

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::condemned::{absolve, condemn};
 use super::*;
 
 /// Valid logs of four authors that refer to, and partly contradict, each other.
@@ -20,6 +21,7 @@ pub(super) fn logs() -> Vec<Vec<v1::SignedEntry>> {
         one.write(Operation::Propose(keys(3))),
         one.write(Operation::AddNode(certificate_by(3, 93, NOW))),
         one.write(retire(4, 4)),
+        one.write(condemn(5)),
     ];
     let second = vec![
         two.write(commit(2)),
@@ -31,6 +33,9 @@ pub(super) fn logs() -> Vec<Vec<v1::SignedEntry>> {
         two.write(commit(1)),
         two.write(add_node(5)),
         two.write(add_node(6)),
+        two.write(condemn(3)),
+        two.write(condemn(5)),
+        two.write(absolve(5)),
         two.write(approve(&keys(3))),
         two.write(approve(&keys(2))),
         two.write(Operation::AddNode(certificate_by(3, 3, NOW + 900))),
@@ -47,6 +52,7 @@ pub(super) fn logs() -> Vec<Vec<v1::SignedEntry>> {
         three.write(admit(3, 205, 7, "seven")),
         three.write(Operation::Propose(keys(2))),
         three.write(retire(3, 2)),
+        three.write(condemn(4)),
     ];
     let fourth = vec![four.write(commit(5)), four.write(place(4, 2, 4)), four.write(place(5, 0, 3))];
     vec![first, second, third, fourth]

@@ -1,0 +1,296 @@
+//! The holder's side of an audit: reads what it is asked for, commits to it, and opens what is drawn.
+//!
+//! Nothing that others wait for stands behind it: an audit has a stream of its own, few are answered at a time, and each
+//! peer has a share of the disk that it cannot exceed.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bithealth_exchange::{AUDIT_BYTES_MAX, AUDIT_SAMPLES_MAX, AUDIT_SHARDS_MAX, Commitment};
+use bithealth_net::{FrameError, Stream};
+use bithealth_proto::v1::{self, audit_ask::Ask, audit_tell::Tell};
+use bithealth_types::{Digest, LEAF_LEN, LeafIndex, NodeId, PackId, ShardIndex};
+use bytes::Bytes;
+use tracing::{debug, warn};
+
+use crate::serving::WANT_LEAVES_MAX;
+use crate::links::bit_field;
+use crate::node::Node;
+use crate::replicate::blocking;
+use crate::verify::{self, Item};
+
+/// Audits answered at a time: each reads the disk in one row, and more would only make each other late.
+const ANSWERED_AT_ONCE_MAX: usize = 2;
+/// Bytes that one peer may make this node read for audits, each second on average: a full set in sixteen seconds.
+const PEER_BYTES_PER_S: u64 = 16 << 20;
+/// Peers whose share is remembered. Beyond, whoever was not asked for longest is forgotten.
+const PEERS_MAX: usize = 4096;
+/// How long the auditor may take for each of its two questions.
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Who is being answered, and who has had its share for now.
+#[derive(Debug, Default)]
+pub struct Answering {
+    peers: Mutex<Peers>,
+}
+
+#[derive(Debug, Default)]
+struct Peers {
+    answering: Vec<NodeId>,
+    /// When each peer may ask again.
+    rests_until: BTreeMap<NodeId, Instant>,
+}
+
+/// One audit that is being answered.
+struct Turn<'a> {
+    answering: &'a Answering,
+    peer: NodeId,
+}
+
+/// Why an audit is not answered.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AuditRefusal {
+    /// Others are being answered.
+    #[error("{ANSWERED_AT_ONCE_MAX} audits are being answered, as many as may")]
+    Full,
+    /// It asked for much, a short time ago.
+    #[error("this peer is being answered, or has asked for more than {PEER_BYTES_PER_S} bytes each second")]
+    Share,
+    /// Not a set that may be asked for.
+    #[error("{0}")]
+    NotASet(&'static str),
+}
+
+impl Answering {
+    /// A turn for this peer to have `bytes` read; none where it, or all together, have their share.
+    fn begin(&self, now: Instant, peer: NodeId, bytes: u64) -> Result<Turn<'_>, AuditRefusal> {
+        let mut peers = self.peers.lock().expect("no holder panics");
+        if peers.answering.contains(&peer) || peers.rests_until.get(&peer).is_some_and(|until| *until > now) {
+            return Err(AuditRefusal::Share);
+        }
+        if peers.answering.len() >= ANSWERED_AT_ONCE_MAX {
+            return Err(AuditRefusal::Full);
+        }
+        if peers.rests_until.len() >= PEERS_MAX && !peers.rests_until.contains_key(&peer) {
+            let oldest = peers.rests_until.iter().min_by_key(|(_, until)| **until).map(|(peer, _)| *peer);
+            oldest.map(|oldest| peers.rests_until.remove(&oldest));
+        }
+        let rest = Duration::from_millis(bytes * 1000 / PEER_BYTES_PER_S);
+        peers.rests_until.insert(peer, now + rest);
+        peers.answering.push(peer);
+        Ok(Turn { answering: self, peer })
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut peers = self.answering.peers.lock().expect("no holder panics");
+        peers.answering.retain(|peer| *peer != self.peer);
+    }
+}
+
+/// A shard of the set, as the ledger knows it.
+#[derive(Clone, Copy)]
+struct Asked {
+    pack: PackId,
+    shard: ShardIndex,
+    leaf_count: u32,
+}
+
+/// What this node committed to.
+struct Committed {
+    commitment: Commitment,
+    /// The shard and position of each leaf follow from these, in order.
+    kept: Vec<Asked>,
+    /// Positions in the set.
+    lacks: Vec<usize>,
+    damaged: Vec<Asked>,
+}
+
+/// Answers one audit, to its end or until the auditor leaves.
+pub async fn serve(node: Arc<Node>, from: NodeId, mut stream: Stream) {
+    if let Err(error) = answer(&node, from, &mut stream).await {
+        debug!(peer = %from.short(), %error, "an audit was not answered to its end");
+    }
+}
+
+async fn answer(node: &Arc<Node>, from: NodeId, stream: &mut Stream) -> anyhow::Result<()> {
+    let Some(Ask::Commit(set)) = question(stream).await? else { return Ok(()) };
+    let (nonce, asked) = read_set(node, &set)?;
+    let bytes = asked.iter().map(|it| u64::from(it.leaf_count) * LEAF_LEN as u64).sum();
+    let turn = match node.answering.begin(Instant::now(), from, bytes) {
+        Ok(turn) => turn,
+        Err(refusal) => {
+            tell(stream, Tell::Busy(v1::AuditBusy { reason: refusal.to_string() })).await?;
+            return Ok(stream.close().await?);
+        }
+    };
+    let worker = node.clone();
+    let (committed, has_moved) = blocking(move || {
+        let committed = commit(&worker, &nonce, &asked);
+        let has_moved = committed.lacks.iter().any(|position| has_moved(&worker, &asked[*position]));
+        (Arc::new(committed), has_moved)
+    })
+    .await;
+    if has_moved {
+        // Its auditor will learn of that too; until then it would seem to be a fault.
+        tell(stream, Tell::Busy(v1::AuditBusy { reason: "the ledger has moved a shard elsewhere".into() })).await?;
+        return Ok(stream.close().await?);
+    }
+    let lacks = bit_field(committed.lacks.iter().map(|position| ShardIndex(*position as u16))).into();
+    let root = Bytes::copy_from_slice(committed.commitment.root().as_bytes());
+    tell(stream, Tell::Committed(v1::AuditCommitment { root, lacks })).await?;
+    if committed.commitment.leaf_count() > 0
+        && let Some(Ask::Open(drawn)) = question(stream).await?
+    {
+        anyhow::ensure!(drawn.leaves.len() <= AUDIT_SAMPLES_MAX as usize, "{} leaves are drawn", drawn.leaves.len());
+        for leaf in drawn.leaves {
+            let (worker, of) = (node.clone(), committed.clone());
+            stream
+                .send(&v1::AuditTell { tell: Some(Tell::Opened(blocking(move || open(&worker, &of, leaf)).await?)) })
+                .await?;
+        }
+    }
+    stream.close().await?;
+    drop(turn);
+    repair(node, &committed.damaged).await;
+    Ok(())
+}
+
+async fn question(stream: &mut Stream) -> anyhow::Result<Option<Ask>> {
+    let ask = tokio::time::timeout(QUESTION_TIMEOUT, stream.recv::<v1::AuditAsk>()).await??;
+    Ok(ask.and_then(|ask| ask.ask))
+}
+
+async fn tell(stream: &mut Stream, tell: Tell) -> Result<(), FrameError> {
+    stream.send(&v1::AuditTell { tell: Some(tell) }).await?;
+    stream.flush().await
+}
+
+/// The shards that are asked for. One that the ledger does not know is no reason to read anything.
+fn read_set(node: &Node, set: &v1::AuditSet) -> Result<([u8; 32], Vec<Asked>), AuditRefusal> {
+    let not_a_set = |why| AuditRefusal::NotASet(why);
+    let nonce = set.nonce.as_ref().try_into().map_err(|_| not_a_set("the nonce has not 32 bytes"))?;
+    if set.shards.is_empty() || set.shards.len() > AUDIT_SHARDS_MAX {
+        return Err(not_a_set("no shard is asked for, or more than may be"));
+    }
+    let asked = set.shards.iter().map(|it| {
+        let pack = PackId::try_from(it.pack.as_ref()).ok()?;
+        let shard = ShardIndex(u16::try_from(it.shard).ok()?);
+        let (code, commit) = (node.code_of(&pack)?, node.commit_of(&pack)?);
+        (shard.0 < code.n()).then(|| Asked { pack, shard, leaf_count: code.leaf_count(commit.len) })
+    });
+    let asked: Option<Vec<Asked>> = asked.collect();
+    let asked = asked.ok_or(not_a_set("a shard is asked for that the ledger does not know here"))?;
+    let bytes: u64 = asked.iter().map(|it| u64::from(it.leaf_count) * LEAF_LEN as u64).sum();
+    if bytes > AUDIT_BYTES_MAX {
+        return Err(not_a_set("more bytes are asked for than may be"));
+    }
+    Ok((nonce, asked))
+}
+
+/// Reads everything that is asked for, in runs that leave the page cache alone. Blocks.
+fn commit(node: &Node, nonce: &[u8; 32], asked: &[Asked]) -> Committed {
+    let (mut bound, mut kept, mut lacks, mut damaged) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for (position, it) in asked.iter().enumerate() {
+        match bound_leaves(node, nonce, it) {
+            Ok(Some(leaves)) => {
+                bound.extend(leaves);
+                kept.push(*it);
+            }
+            Ok(None) => lacks.push(position),
+            Err(error) => {
+                warn!(pack = %it.pack.short(), shard = %it.shard, %error, "an audit shows damage here");
+                lacks.push(position);
+                damaged.push(*it);
+            }
+        }
+    }
+    Committed { commitment: Commitment::new(bound), kept, lacks, damaged }
+}
+
+/// Whether the ledger that is here does not put a shard on this node any more.
+fn has_moved(node: &Node, it: &Asked) -> bool {
+    let retired = node.chain.state().pack(&it.pack).is_none_or(|pack| pack.retired_into.is_some());
+    retired || node.holders(&it.pack).get(usize::from(it.shard.0)).is_none_or(|(_, holder)| *holder != node.id())
+}
+
+fn bound_leaves(node: &Node, nonce: &[u8; 32], it: &Asked) -> anyhow::Result<Option<Vec<Digest>>> {
+    let mut leaves = Vec::with_capacity(it.leaf_count as usize);
+    while (leaves.len() as u32) < it.leaf_count {
+        let first = leaves.len() as u32;
+        let count = WANT_LEAVES_MAX.min(it.leaf_count - first);
+        let Some(run) = node.vault.leaves(&it.pack, it.shard, LeafIndex(first), count)? else { return Ok(None) };
+        leaves.extend(run.data.chunks(LEAF_LEN).map(|leaf| Commitment::leaf(nonce, leaf)));
+    }
+    Ok(Some(leaves))
+}
+
+/// Blocks.
+fn open(node: &Node, committed: &Committed, leaf: u32) -> anyhow::Result<v1::AuditLeaf> {
+    let none = || anyhow::anyhow!("leaf {leaf} is drawn of {}", committed.commitment.leaf_count());
+    let bound = committed.commitment.prove(leaf).ok_or_else(none)?;
+    let (mut before, mut found) = (0, None);
+    for it in &committed.kept {
+        if leaf < before + it.leaf_count {
+            found = Some((it, LeafIndex(leaf - before)));
+            break;
+        }
+        before += it.leaf_count;
+    }
+    let (it, at) = found.ok_or_else(none)?;
+    let run = node.vault.leaves(&it.pack, it.shard, at, 1)?.ok_or_else(none)?;
+    let bytes = |proof: Vec<Digest>| proof.iter().map(|hash| Bytes::copy_from_slice(hash.as_bytes())).collect();
+    Ok(v1::AuditLeaf { leaf, data: run.data, bound: bytes(bound), proof: bytes(run.proof) })
+}
+
+/// What an audit showed to be damaged is brought back at once.
+async fn repair(node: &Arc<Node>, damaged: &[Asked]) {
+    for it in damaged {
+        let item = node.vault.own(&it.pack).map_or(Item::Shard(it.pack, it.shard), |own| Item::Pack(own.salt));
+        if !verify::repair(node, item).await {
+            warn!(pack = %it.pack.short(), shard = %it.shard, "what is damaged here cannot be repaired yet");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PEER: NodeId = NodeId([1; 32]);
+
+    #[test]
+    fn a_peer_is_answered_once_at_a_time_and_rests_as_long_as_it_had_bytes_read() {
+        let (answering, now) = (Answering::default(), Instant::now());
+        let turn = answering.begin(now, PEER, 2 * PEER_BYTES_PER_S).unwrap();
+        let later = |ms| now + Duration::from_millis(ms);
+        assert!(matches!(answering.begin(later(3000), PEER, 1), Err(AuditRefusal::Share)), "it is being answered");
+        drop(turn);
+        assert!(matches!(answering.begin(later(1999), PEER, 1), Err(AuditRefusal::Share)), "it rests");
+        assert!(answering.begin(later(2000), PEER, 1).is_ok());
+    }
+
+    #[test]
+    fn so_many_audits_are_answered_at_once_and_no_more() {
+        let (answering, now) = (Answering::default(), Instant::now());
+        let begin = |byte| answering.begin(now, NodeId([byte; 32]), 1);
+        let turns: Vec<_> = (0..ANSWERED_AT_ONCE_MAX as u8).map(|byte| begin(byte).unwrap()).collect();
+        assert!(matches!(begin(99), Err(AuditRefusal::Full)));
+        drop(turns);
+        assert!(begin(99).is_ok());
+    }
+
+    #[test]
+    fn peers_are_forgotten_past_a_bound() {
+        let (answering, now) = (Answering::default(), Instant::now());
+        for number in 0..=PEERS_MAX as u32 {
+            let mut id = [0; 32];
+            id[..4].copy_from_slice(&number.to_be_bytes());
+            drop(answering.begin(now, NodeId(id), 0).unwrap());
+        }
+        assert_eq!(answering.peers.lock().unwrap().rests_until.len(), PEERS_MAX);
+    }
+}
