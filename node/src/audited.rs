@@ -1,6 +1,6 @@
 //! The holder's side of an audit: reads what it is asked for, commits to it, and opens what is drawn.
 //!
-//! Nothing that others wait for stands behind it: an audit has a stream of its own, few are answered at a time, and each
+//! Nothing that others wait for stands behind it: an audit has a stream of its own, few are read for at a time, and each
 //! peer has a share of the disk that it cannot exceed.
 
 use std::collections::BTreeMap;
@@ -12,27 +12,31 @@ use bithealth_net::{FrameError, Stream};
 use bithealth_proto::v1::{self, audit_ask::Ask, audit_tell::Tell};
 use bithealth_types::{Digest, LEAF_LEN, LeafIndex, NodeId, PackId, ShardIndex};
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
-use crate::serving::WANT_LEAVES_MAX;
 use crate::links::bit_field;
 use crate::node::Node;
 use crate::replicate::blocking;
+use crate::serving::WANT_LEAVES_MAX;
 use crate::verify::{self, Item};
 
-/// Audits answered at a time: each reads the disk in one row, and more would only make each other late.
-const ANSWERED_AT_ONCE_MAX: usize = 2;
-/// Bytes that one peer may make this node read for audits, each second on average: a full set in sixteen seconds.
-const PEER_BYTES_PER_S: u64 = 16 << 20;
+/// Audits that are read for at a time, the others in a row: each reads the disk from one end to the other, and more would
+/// only make each other late.
+const READING_AT_ONCE_MAX: usize = 2;
+/// Bytes that one peer may make this node read for audits, each second on average: a full set in two minutes. It asks for
+/// a quarter of that each half hour, so a liar that asks for all it may holds the others up for little.
+const PEER_BYTES_PER_S: u64 = 2 << 20;
 /// Peers whose share is remembered. Beyond, whoever was not asked for longest is forgotten.
 const PEERS_MAX: usize = 4096;
 /// How long the auditor may take for each of its two questions.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Who is being answered, and who has had its share for now.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Answering {
     peers: Mutex<Peers>,
+    reading: Semaphore,
 }
 
 #[derive(Debug, Default)]
@@ -52,26 +56,47 @@ struct Turn<'a> {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AuditRefusal {
-    /// Others are being answered.
-    #[error("{ANSWERED_AT_ONCE_MAX} audits are being answered, as many as may")]
-    Full,
     /// It asked for much, a short time ago.
     #[error("this peer is being answered, or has asked for more than {PEER_BYTES_PER_S} bytes each second")]
     Share,
-    /// Not a set that may be asked for.
-    #[error("{0}")]
-    NotASet(&'static str),
+    /// A nonce of another length.
+    #[error("a nonce of {got} bytes, 32 are due")]
+    Nonce {
+        /// Bytes that came.
+        got: usize,
+    },
+    /// Too many shards, or none.
+    #[error("{got} shards are asked for, 1 to {AUDIT_SHARDS_MAX} may be")]
+    Shards {
+        /// Shards that came.
+        got: usize,
+    },
+    /// A shard that is on no ledger, or not on this node's yet.
+    #[error("the {number}th of the shards that are asked for is not on the ledger here")]
+    Unknown {
+        /// Which of them, from 1.
+        number: usize,
+    },
+    /// Too much to read.
+    #[error("{got} bytes are asked for, at most {AUDIT_BYTES_MAX} may be")]
+    Bytes {
+        /// Bytes of the shards.
+        got: u64,
+    },
+}
+
+impl Default for Answering {
+    fn default() -> Self {
+        Self { peers: Mutex::default(), reading: Semaphore::new(READING_AT_ONCE_MAX) }
+    }
 }
 
 impl Answering {
-    /// A turn for this peer to have `bytes` read; none where it, or all together, have their share.
+    /// A turn for this peer to have `bytes` read; none where it has had its share.
     fn begin(&self, now: Instant, peer: NodeId, bytes: u64) -> Result<Turn<'_>, AuditRefusal> {
         let mut peers = self.peers.lock().expect("no holder panics");
         if peers.answering.contains(&peer) || peers.rests_until.get(&peer).is_some_and(|until| *until > now) {
             return Err(AuditRefusal::Share);
-        }
-        if peers.answering.len() >= ANSWERED_AT_ONCE_MAX {
-            return Err(AuditRefusal::Full);
         }
         if peers.rests_until.len() >= PEERS_MAX && !peers.rests_until.contains_key(&peer) {
             let oldest = peers.rests_until.iter().min_by_key(|(_, until)| **until).map(|(peer, _)| *peer);
@@ -118,9 +143,12 @@ pub async fn serve(node: Arc<Node>, from: NodeId, mut stream: Stream) {
 
 async fn answer(node: &Arc<Node>, from: NodeId, stream: &mut Stream) -> anyhow::Result<()> {
     let Some(Ask::Commit(set)) = question(stream).await? else { return Ok(()) };
-    let (nonce, asked) = read_set(node, &set)?;
-    let bytes = asked.iter().map(|it| u64::from(it.leaf_count) * LEAF_LEN as u64).sum();
-    let turn = match node.answering.begin(Instant::now(), from, bytes) {
+    let known = |pack: &PackId| {
+        let (code, commit) = (node.code_of(pack)?, node.commit_of(pack)?);
+        Some((code.n(), code.leaf_count(commit.len)))
+    };
+    let (nonce, asked) = read_set(&set, known)?;
+    let turn = match node.answering.begin(Instant::now(), from, len(&asked)) {
         Ok(turn) => turn,
         Err(refusal) => {
             tell(stream, Tell::Busy(v1::AuditBusy { reason: refusal.to_string() })).await?;
@@ -128,12 +156,14 @@ async fn answer(node: &Arc<Node>, from: NodeId, stream: &mut Stream) -> anyhow::
         }
     };
     let worker = node.clone();
+    let reading = node.answering.reading.acquire().await.expect("never closed");
     let (committed, has_moved) = blocking(move || {
         let committed = commit(&worker, &nonce, &asked);
         let has_moved = committed.lacks.iter().any(|position| has_moved(&worker, &asked[*position]));
         (Arc::new(committed), has_moved)
     })
     .await;
+    drop(reading); // an auditor that is slow to go on holds up nobody
     if has_moved {
         // Its auditor will learn of that too; until then it would seem to be a fault.
         tell(stream, Tell::Busy(v1::AuditBusy { reason: "the ledger has moved a shard elsewhere".into() })).await?;
@@ -169,26 +199,32 @@ async fn tell(stream: &mut Stream, tell: Tell) -> Result<(), FrameError> {
     stream.flush().await
 }
 
-/// The shards that are asked for. One that the ledger does not know is no reason to read anything.
-fn read_set(node: &Node, set: &v1::AuditSet) -> Result<([u8; 32], Vec<Asked>), AuditRefusal> {
-    let not_a_set = |why| AuditRefusal::NotASet(why);
-    let nonce = set.nonce.as_ref().try_into().map_err(|_| not_a_set("the nonce has not 32 bytes"))?;
+/// The shards that are asked for; `known` tells what the ledger has of a pack: shards, and leaves of each. One that it
+/// does not know is no reason to read anything.
+fn read_set(
+    set: &v1::AuditSet,
+    known: impl Fn(&PackId) -> Option<(u16, u32)>,
+) -> Result<([u8; 32], Vec<Asked>), AuditRefusal> {
+    let nonce = set.nonce.as_ref().try_into().map_err(|_| AuditRefusal::Nonce { got: set.nonce.len() })?;
     if set.shards.is_empty() || set.shards.len() > AUDIT_SHARDS_MAX {
-        return Err(not_a_set("no shard is asked for, or more than may be"));
+        return Err(AuditRefusal::Shards { got: set.shards.len() });
     }
-    let asked = set.shards.iter().map(|it| {
+    let asked = |it: &v1::AuditShard| {
         let pack = PackId::try_from(it.pack.as_ref()).ok()?;
-        let shard = ShardIndex(u16::try_from(it.shard).ok()?);
-        let (code, commit) = (node.code_of(&pack)?, node.commit_of(&pack)?);
-        (shard.0 < code.n()).then(|| Asked { pack, shard, leaf_count: code.leaf_count(commit.len) })
-    });
-    let asked: Option<Vec<Asked>> = asked.collect();
-    let asked = asked.ok_or(not_a_set("a shard is asked for that the ledger does not know here"))?;
-    let bytes: u64 = asked.iter().map(|it| u64::from(it.leaf_count) * LEAF_LEN as u64).sum();
-    if bytes > AUDIT_BYTES_MAX {
-        return Err(not_a_set("more bytes are asked for than may be"));
+        let (n, leaf_count) = known(&pack)?;
+        let shard = u16::try_from(it.shard).ok().filter(|shard| *shard < n)?;
+        Some(Asked { pack, shard: ShardIndex(shard), leaf_count })
+    };
+    let numbered = (1..).zip(&set.shards).map(|(number, it)| asked(it).ok_or(AuditRefusal::Unknown { number }));
+    let asked = numbered.collect::<Result<Vec<Asked>, _>>()?;
+    match len(&asked) {
+        got if got > AUDIT_BYTES_MAX => Err(AuditRefusal::Bytes { got }),
+        _ => Ok((nonce, asked)),
     }
-    Ok((nonce, asked))
+}
+
+fn len(asked: &[Asked]) -> u64 {
+    asked.iter().map(|it| u64::from(it.leaf_count) * LEAF_LEN as u64).sum()
 }
 
 /// Reads everything that is asked for, in runs that leave the page cache alone. Blocks.
@@ -259,6 +295,7 @@ async fn repair(node: &Arc<Node>, damaged: &[Asked]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bithealth_proto::{Limited, encode};
 
     const PEER: NodeId = NodeId([1; 32]);
 
@@ -273,14 +310,55 @@ mod tests {
         assert!(answering.begin(later(2000), PEER, 1).is_ok());
     }
 
+    fn set(count: usize) -> v1::AuditSet {
+        let shard = v1::AuditShard { pack: vec![1; 32].into(), shard: 8 };
+        v1::AuditSet { nonce: vec![7; 32].into(), shards: vec![shard; count] }
+    }
+
+    /// What comes of a set where every pack has nine shards of this many leaves.
+    fn read(set: &v1::AuditSet, leaf_count: u32) -> Result<usize, AuditRefusal> {
+        read_set(set, |_| Some((9, leaf_count))).map(|(_, asked)| asked.len())
+    }
+
     #[test]
-    fn so_many_audits_are_answered_at_once_and_no_more() {
-        let (answering, now) = (Answering::default(), Instant::now());
-        let begin = |byte| answering.begin(now, NodeId([byte; 32]), 1);
-        let turns: Vec<_> = (0..ANSWERED_AT_ONCE_MAX as u8).map(|byte| begin(byte).unwrap()).collect();
-        assert!(matches!(begin(99), Err(AuditRefusal::Full)));
-        drop(turns);
-        assert!(begin(99).is_ok());
+    fn a_set_is_read_up_to_its_bounds_and_refused_one_past_them() {
+        let leaves = (AUDIT_BYTES_MAX / LEAF_LEN as u64) as u32;
+        assert!(matches!(read(&set(AUDIT_SHARDS_MAX), 1), Ok(AUDIT_SHARDS_MAX)));
+        assert!(matches!(read(&set(1), leaves), Ok(1)));
+        assert!(matches!(read(&set(0), 1), Err(AuditRefusal::Shards { got: 0 })));
+        let past = AUDIT_SHARDS_MAX + 1;
+        assert!(matches!(read(&set(past), 1), Err(AuditRefusal::Shards { got }) if got == past));
+        let past = AUDIT_BYTES_MAX + LEAF_LEN as u64;
+        assert!(matches!(read(&set(1), leaves + 1), Err(AuditRefusal::Bytes { got }) if got == past));
+    }
+
+    #[test]
+    fn a_set_that_names_what_the_ledger_does_not_know_is_refused() {
+        assert!(matches!(read_set(&set(1), |_| None), Err(AuditRefusal::Unknown { number: 1 })));
+        let of = |pack: Vec<u8>, shard| {
+            let mut set = set(1);
+            set.shards.push(v1::AuditShard { pack: pack.into(), shard });
+            set
+        };
+        assert!(matches!(read(&of(vec![1; 32], 8), 1), Ok(2)));
+        for (pack, shard) in [(vec![1; 32], 9), (vec![1; 32], 1 << 16), (vec![1; 31], 0)] {
+            assert!(matches!(read(&of(pack, shard), 1), Err(AuditRefusal::Unknown { number: 2 })));
+        }
+        let short = v1::AuditSet { nonce: vec![7; 31].into(), ..set(1) };
+        assert!(matches!(read(&short, 1), Err(AuditRefusal::Nonce { got: 31 })));
+    }
+
+    #[test]
+    fn the_longest_messages_fit_their_limits() {
+        let ask = |ask| encode(&v1::AuditAsk { ask: Some(ask) }).len();
+        assert!(ask(Ask::Commit(set(AUDIT_SHARDS_MAX))) <= v1::AuditAsk::LEN_MAX);
+        let drawn = v1::AuditDrawn { leaves: vec![u32::MAX; AUDIT_SAMPLES_MAX as usize] };
+        assert!(ask(Ask::Open(drawn)) <= v1::AuditAsk::LEN_MAX);
+        let path = |leaves: u64| vec![Bytes::from(vec![1; 32]); leaves.ilog2() as usize + 1];
+        let leaves = AUDIT_BYTES_MAX / LEAF_LEN as u64;
+        let (bound, proof) = (path(leaves), path(leaves));
+        let leaf = v1::AuditLeaf { leaf: u32::MAX, data: vec![1; LEAF_LEN].into(), bound, proof };
+        assert!(encode(&v1::AuditTell { tell: Some(Tell::Opened(leaf)) }).len() <= v1::AuditTell::LEN_MAX);
     }
 
     #[test]
