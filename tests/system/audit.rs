@@ -160,7 +160,7 @@ async fn exchange(mut stream: Stream) {
     let mut due: HashMap<u64, u64> = HashMap::new();
     while let Ok(Some(v1::ExchangeAsk { ask: Some(ask) })) = stream.recv::<v1::ExchangeAsk>().await {
         let tell = match ask {
-            Ask::Have(query) => Some(Tell::Have(v1::Have { pack: query.pack, shards: Bytes::new() })),
+            Ask::Have(query) => Some(Tell::Have(v1::Have { pack: query.pack, ..v1::Have::default() })),
             Ask::Want(want) => Some(Tell::Missing(v1::Missing { id: want.id, reason: String::new() })),
             Ask::Store(store) => {
                 let pack = store.pack.unwrap();
