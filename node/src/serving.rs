@@ -145,7 +145,7 @@ impl Serving {
         for (to, want, asked) in due {
             let answered = Answered { node: node.clone(), to, want };
             if let Some((asked, tells)) = asked {
-                tokio::spawn(answer(answered, asked, tells));
+                spawn(answer(answered, asked, tells));
             }
         }
         refused
@@ -154,10 +154,17 @@ impl Serving {
 
 /// Lets the core look again at this time.
 fn wake(node: Arc<Node>, at: Instant) {
-    tokio::spawn(async move {
+    spawn(async move {
         tokio::time::sleep_until(at.into()).await;
         node.serving.handle(&node, ServeInput::Tick);
     });
+}
+
+/// Answers end, and so may begin others, until the very end of the process, when nothing can be begun any more.
+fn spawn(work: impl Future<Output = ()> + Send + 'static) {
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        runtime.spawn(work);
+    }
 }
 
 impl State {

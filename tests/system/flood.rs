@@ -12,11 +12,15 @@ use bytes::{Buf, BufMut, Bytes};
 use prost::encoding::{DecodeContext, WireType};
 use tokio::runtime::Runtime;
 
-const RECORD_LEN: usize = 8 << 20;
+/// Records that somebody else reads, one after the other.
+const READS: u64 = 3;
+const RECORD_LEN: usize = 2 << 20;
 /// Far more than may wait.
 const WANTS: u64 = 4_000;
 /// What a node may hold more than before an attack, soon after it.
 const MORE_MEMORY_MAX: f64 = 1.05;
+/// Far longer than the node's patience here.
+const LONG: Duration = Duration::from_secs(60);
 /// Leaves of one want: as many as may be.
 const LEAVES: u32 = 64;
 
@@ -31,7 +35,23 @@ struct Attacked {
 
 impl Attacked {
     fn start() -> Self {
-        let cluster = Cluster::start_with(&["north-1", "south-1"], |clinic| clinic.configure("patience_ms", "1000"));
+        let mut cluster = Cluster::start_with(&["north-1", "south-1"], |clinic| {
+            clinic.configure("patience_ms", "1000");
+            clinic.configure("widen_ms", "3600000");
+        });
+        // While it is away it gets no shard, so that it has to ask for every leaf.
+        cluster["south-1"].kill();
+        cluster["north-1"].wait_for("south is away", |status| {
+            let nodes = status["nodes"].as_array().map(Vec::as_slice).unwrap_or_default();
+            nodes.iter().filter(|node| node["connected"] == true).count() == 1
+        });
+        for number in 0..READS {
+            let record = cluster.path(&name(number));
+            write(&record, bytes_of(number, RECORD_LEN));
+            cluster["north-1"].put_replicated(&record, &["--for", "south-1", "--survive", "0,0"]);
+        }
+        cluster["south-1"].start();
+        cluster.wait_until_joined(2);
         let west = cluster.join_without_process("west-1", &["south-1"]);
         let runtime = Runtime::new().unwrap();
         let (guest, mut events) = runtime.block_on(Guest::start(&west));
@@ -44,9 +64,6 @@ impl Attacked {
             }
         });
         cluster.wait_until_joined(3);
-        let record = cluster.path("record");
-        write(&record, bytes_of(1, RECORD_LEN));
-        cluster["north-1"].put_replicated(&record, &["--for", "south-1", "--survive", "0,1"]);
         let node: NodeId = cluster["north-1"].status()["node"].as_str().expect("an id").parse().expect("an id");
         let packs = runtime.block_on(guest.packs_of(node, node));
         let pack = Bytes::copy_from_slice(packs[0].id().as_bytes());
@@ -57,12 +74,12 @@ impl Attacked {
         &self.cluster["north-1"]
     }
 
-    /// Somebody else reads the record from it.
-    fn somebody_reads(&self) {
+    /// Somebody else reads a record from it that it did not read before.
+    fn somebody_reads(&self, number: u64) {
         let (reader, back) = (&self.cluster["south-1"], self.cluster.path("back"));
-        let id = reader.record_named("record");
+        let id = reader.record_named(&name(number));
         reader.done(&["get", &id, "--output", back.to_str().unwrap()]);
-        assert!(std::fs::read(&back).unwrap() == bytes_of(1, RECORD_LEN), "the record came back changed");
+        assert!(std::fs::read(&back).unwrap() == bytes_of(number, RECORD_LEN), "the record came back changed");
     }
 
     /// Asks for the same leaves again and again, and reads no answer. The stream stands until the node ends it.
@@ -80,17 +97,15 @@ impl Attacked {
         })
     }
 
-    /// Reads until the node ends the stream.
+    /// Reads until the node ends the stream; false if it does not for long.
     fn is_ended(&self, stream: &mut Stream) -> bool {
-        self.runtime.block_on(async {
-            loop {
-                match stream.recv::<v1::ExchangeTell>().await {
-                    Ok(Some(_)) => {}
-                    Ok(None) | Err(_) => return true,
-                }
-            }
-        })
+        let ended = async { while let Ok(Some(_)) = stream.recv::<v1::ExchangeTell>().await {} };
+        self.runtime.block_on(async { tokio::time::timeout(LONG, ended).await }).is_ok()
     }
+}
+
+fn name(number: u64) -> String {
+    format!("record {number}")
 }
 
 fn want(pack: &Bytes, id: u64, count: u32) -> v1::ExchangeAsk {
@@ -188,11 +203,11 @@ fn a_want_that_waits_is_taken_back() {
 #[test]
 fn who_takes_no_answers_loses_its_streams_and_others_are_served_meanwhile_and_memory_comes_back() {
     let attacked = Attacked::start();
-    attacked.somebody_reads();
+    attacked.somebody_reads(0);
     let before = attacked.north().memory();
     let mut streams: Vec<Stream> = (0..6).map(|_| attacked.bomb()).collect();
     let during = attacked.north().memory();
-    attacked.somebody_reads();
+    attacked.somebody_reads(1);
     assert!(streams.iter_mut().all(|stream| attacked.is_ended(stream)));
     drop(streams);
     let after = wait_until("the node is as small as before", || {
@@ -201,20 +216,21 @@ fn who_takes_no_answers_loses_its_streams_and_others_are_served_meanwhile_and_me
         if is_small { Ok(memory) } else { Err(format!("{memory} bytes, {before} before")) }
     });
     eprintln!("{before} bytes before, {during} during, {after} after");
-    attacked.somebody_reads();
+    attacked.somebody_reads(2);
 }
 
 #[test]
 fn half_a_message_and_one_that_is_too_long_end_their_stream_and_no_other() {
     let attacked = Attacked::start();
-    for boast in [Boast { said: 1 << 20, sent: 1000 }, Boast { said: v1::ExchangeAsk::LEN_MAX + 1, sent: 1000 }] {
+    let boasts = [Boast { said: 1 << 20, sent: 1000 }, Boast { said: v1::ExchangeAsk::LEN_MAX + 1, sent: 1000 }];
+    for (boast, number) in boasts.into_iter().zip(0..) {
         let mut stream = attacked.runtime.block_on(attacked.guest.exchange(attacked.node));
         attacked.runtime.block_on(async {
             stream.send(&boast).await.unwrap();
             stream.flush().await.unwrap();
         });
         assert!(attacked.is_ended(&mut stream), "{boast:?}");
-        attacked.somebody_reads();
+        attacked.somebody_reads(number);
     }
 }
 
@@ -226,7 +242,7 @@ fn a_shard_whose_leaves_do_not_come_takes_nobodys_place_for_long() {
         let packs = attacked.guest.packs_of(attacked.node, attacked.node).await;
         let pack = v1::PackDescriptor { salt: Bytes::from(vec![9; 32]), ..packs[0].clone() };
         let author = Bytes::copy_from_slice(attacked.node.as_bytes());
-        let store = v1::StoreShard { id: 1, pack: Some(pack), shard: 1, author };
+        let store = v1::StoreShard { id: 1, pack: Some(pack), shard: 0, author };
         stream.send(&v1::ExchangeAsk { ask: Some(Ask::Store(store)) }).await.unwrap();
         stream.flush().await.unwrap();
     });

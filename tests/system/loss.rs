@@ -4,6 +4,7 @@ use std::io::Read;
 use std::path::Path;
 
 use bithealth_tests::{Clinic, Cluster, bytes_of, same_files, wait_until, write};
+use serde_json::Value;
 
 /// Of four nodes, each of another organisation, any two of four shards restore what is put with this.
 const CODED: [&str; 2] = ["--survive", "0,1"];
@@ -170,6 +171,9 @@ fn a_restore_that_is_killed_goes_on_without_fetching_verified_leaves_again() {
     let records = cluster.path("records");
     write(&records.join("scan"), bytes_of(1, len as usize));
     cluster["north-1"].put_replicated(&records, &CODED);
+    let packs_of = |status: &Value| status["packs"]["local"].as_u64().zip(status["packs"]["replicated"].as_u64());
+    let packs_of = |status: &Value| packs_of(status).map(|(local, replicated)| local + replicated);
+    let packs = packs_of(&cluster["north-1"].status());
     let kit = cluster.path("kit");
     cluster["north-1"].kit(&kit);
     cluster.lose("north");
@@ -194,7 +198,7 @@ fn a_restore_that_is_killed_goes_on_without_fetching_verified_leaves_again() {
     });
     new.kill();
     new.start();
-    new.wait_for("all is back", |status| status["own_records"] == 1);
+    new.wait_for("all is back", |status| status["own_records"] == 1 && packs_of(status) == packs);
 
     let node = new.status()["node"].clone();
     let sent_by = |holder: &str| {

@@ -12,7 +12,7 @@ const LINE_BYTES_PER_S: &str = "8388608";
 
 #[test]
 fn readers_of_one_large_record_serve_one_another_so_that_its_author_sends_little_more_than_one_copy() {
-    let mut cluster = Cluster::start_with(&["north-1", "south-1", "east-1", "west-1", "hill-1", "lake-1"], |clinic| {
+    let mut cluster = Cluster::start_with(&["north-1", "east-1", "west-1", "hill-1", "lake-1"], |clinic| {
         clinic.configure("widen_ms", "3600000");
         if clinic.name == "north-1" {
             clinic.configure("bytes_per_s_max", LINE_BYTES_PER_S);
@@ -24,12 +24,11 @@ fn readers_of_one_large_record_serve_one_another_so_that_its_author_sends_little
     READERS.iter().for_each(|name| cluster[name].kill());
     cluster["north-1"].wait_for("the readers are away", |status| {
         let nodes = status["nodes"].as_array().map(Vec::as_slice).unwrap_or_default();
-        nodes.iter().filter(|node| node["connected"] == true).count() == 2
+        nodes.iter().filter(|node| node["connected"] == true).count() == 1
     });
     let readers = READERS.iter().flat_map(|name| ["--for", name]);
     let put: Vec<&str> = readers.chain(["--survive", "0,0"]).collect();
     cluster["north-1"].put_replicated(&record, &put);
-    cluster["south-1"].kill();
     READERS.iter().for_each(|name| cluster[name].start());
     let id = cluster["east-1"].record_named("record");
     READERS.iter().for_each(|name| assert_eq!(cluster[name].record_named("record"), id));

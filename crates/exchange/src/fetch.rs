@@ -189,6 +189,10 @@ impl Fetch {
             Input::Held { shard, leaves } => self.on_held(shard, leaves, out),
             Input::Provider { peer, shards } => self.on_provider(now, peer, shards),
             Input::Fetching { peer, runs } => self.on_fetching(now, peer, &runs),
+            Input::Fetched { peer, runs } => {
+                self.on_fetching(now, peer, &runs);
+                self.providers.get_mut(&peer).into_iter().for_each(|provider| provider.fetches = None);
+            }
             Input::Sought => self.seek_until = Some(now),
             Input::Leaves { from, leaves } => self.on_leaves(now, from, leaves, out),
             Input::Missing { from, want } => self.on_missing(now, from, want),

@@ -99,6 +99,13 @@ pub enum Input {
         /// Runs by shard.
         runs: Vec<(ShardIndex, RunSet)>,
     },
+    /// A peer fetched the same pack lately, and still has these runs of it. It gets no more.
+    Fetched {
+        /// The peer.
+        peer: NodeId,
+        /// Runs by shard.
+        runs: Vec<(ShardIndex, RunSet)>,
+    },
     /// Those asked have said who else fetches the pack.
     Sought,
     /// Answers a want.

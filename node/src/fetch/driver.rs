@@ -216,7 +216,7 @@ impl Driver {
         let runs = self.node.swarm.runs_of(&self.pack);
         let has_runs = !runs.is_empty();
         if has_runs {
-            self.handle(Input::Fetching { peer: here, runs }, effects);
+            self.handle(Input::Fetched { peer: here, runs }, effects);
         }
         let providers = self.known_providers();
         if self.joined.is_some() {
@@ -260,13 +260,15 @@ impl Driver {
         if self.sought.remove(&peer) && self.sought.is_empty() {
             self.handle(Input::Sought, effects);
         }
-        if standing.is_fetching || !standing.runs.is_empty() {
-            if standing.is_fetching {
-                self.fellows.lock().expect("no holder panics").insert(peer);
-            }
-            self.starved = None;
-            self.handle(Input::Fetching { peer, runs: standing.runs }, effects);
+        let runs = standing.runs;
+        if standing.is_fetching {
+            self.fellows.lock().expect("no holder panics").insert(peer);
         }
+        if standing.is_fetching || !runs.is_empty() {
+            self.starved = None;
+        }
+        let input = if standing.is_fetching { Input::Fetching { peer, runs } } else { Input::Fetched { peer, runs } };
+        self.handle(input, effects);
     }
 
     /// Whether it can be asked.

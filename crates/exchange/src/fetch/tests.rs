@@ -707,6 +707,14 @@ fn nothing_is_left_to_one_that_gets_nothing_more() {
 }
 
 #[test]
+fn nothing_is_left_to_one_that_fetched_lately_and_what_it_has_is_asked_of_it() {
+    let (_, mut fetch) = four_runs();
+    let Input::Fetching { runs, .. } = fetching(BOB, &[(0, &[2])]) else { unreachable!() };
+    assert_eq!(firsts(&step(&mut fetch, 0, Input::Fetched { peer: BOB, runs })), [(BOB, 2)]);
+    assert_eq!(firsts(&step(&mut fetch, 0, provider(ALICE, [0]))), [(ALICE, 0), (ALICE, 1), (ALICE, 3)]);
+}
+
+#[test]
 fn whoever_has_nothing_else_to_do_waits_once_and_not_again() {
     let (pack, mut fetch) = four_runs();
     step(&mut fetch, 0, fetching(BOB, &[]));
