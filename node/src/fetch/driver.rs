@@ -56,6 +56,8 @@ pub(super) struct Driver {
     fellows: Arc<Mutex<BTreeSet<NodeId>>>,
     /// Who was told that we fetch, and asked what it has,
     told: HashSet<NodeId>,
+    /// those of them that said that they do not,
+    idle: HashSet<NodeId>,
     /// and providers among them that have not answered who else does.
     sought: HashSet<NodeId>,
     /// Providers that asked us to send no wants, as the fetch knows it.
@@ -116,6 +118,7 @@ impl Driver {
             joined: is_large.then(|| node.swarm.join(pack, heard)),
             fellows: Arc::default(),
             told: HashSet::new(),
+            idle: HashSet::new(),
             sought: HashSet::new(),
             choked_by: BTreeSet::new(),
             wants: HashMap::new(),
@@ -183,6 +186,9 @@ impl Driver {
                 }
                 Some(news) = self.news.recv() => match news {
                     News::Fetches(peer) => {
+                        if self.idle.remove(&peer) {
+                            self.told.remove(&peer); // it has begun, and can tell us of what it gets
+                        }
                         self.ask_fetcher(peer);
                         continue;
                     }
@@ -255,7 +261,7 @@ impl Driver {
             }
         }
         if !standing.is_fetching {
-            self.told.remove(&peer); // it may begin later, and tell us so
+            self.idle.insert(peer);
         }
         if self.sought.remove(&peer) && self.sought.is_empty() {
             self.handle(Input::Sought, effects);

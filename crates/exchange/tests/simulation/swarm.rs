@@ -81,6 +81,8 @@ struct Node {
     followers: BTreeSet<(u8, NodeId)>,
     /// Whom it follows.
     follows: BTreeSet<(u8, NodeId)>,
+    /// Of those the ones that said that they do not fetch.
+    idle: BTreeSet<(u8, NodeId)>,
     /// Packs of which something came that they were not told of yet.
     to_tell: BTreeSet<u8>,
     /// Under way, by pack.
@@ -213,7 +215,7 @@ impl<'a> Swarm<'a> {
             Event::AskHave { at, from, pack } => self.on_ask_have(at, from, pack),
             Event::Have { at, from, pack, fetchers, fetches } => {
                 if !fetches {
-                    self.node(at).follows.remove(&(pack, from)); // it may begin later, and tell so
+                    self.node(at).idle.insert((pack, from));
                 }
                 if self.nodes[&at].fetches.contains_key(&pack) {
                     for other in fetchers.into_iter().filter(|other| *other != at) {
@@ -307,6 +309,9 @@ impl<'a> Swarm<'a> {
         if fetches {
             if node.followers.len() < FETCHERS_MAX {
                 node.followers.insert((pack, from));
+            }
+            if self.node(at).idle.remove(&(pack, from)) {
+                self.node(at).follows.remove(&(pack, from)); // it has begun, and can tell of what it gets
             }
             self.follow(at, from, pack);
         }
@@ -507,6 +512,7 @@ impl Node {
             kept: Kept::new(KEPT_BYTES_MAX),
             followers: BTreeSet::new(),
             follows: BTreeSet::new(),
+            idle: BTreeSet::new(),
             to_tell: BTreeSet::new(),
             fetches: BTreeMap::new(),
             packs_begun: 0,
