@@ -2,7 +2,7 @@
 //! into one pack. When that is replicated too, and not before, the small ones are retired and their copies dropped.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bithealth_pack::{OpenPack, RecordOpener};
@@ -20,6 +20,30 @@ use crate::shelf::{Salt, Source};
 /// Small packs of one kind are gathered once they have this many bytes together, well past what is worth coding.
 const GATHERED_LEN_MIN: u64 = 4 * CODED_PACK_LEN_MIN as u64;
 
+/// Small packs whose records lie in a gathered one too, which is not replicated yet: they are not gathered again.
+#[derive(Debug, Default)]
+pub struct Gathered(Mutex<HashSet<Salt>>);
+
+impl Gathered {
+    /// The records of `small` lie in another pack too.
+    pub fn add(&self, small: impl IntoIterator<Item = Salt>) {
+        self.0.lock().expect("no holder panics").extend(small);
+    }
+
+    fn has(&self, salt: &Salt) -> bool {
+        self.0.lock().expect("no holder panics").contains(salt)
+    }
+
+    fn remove(&self, salt: &Salt) {
+        self.0.lock().expect("no holder panics").remove(salt);
+    }
+}
+
+/// The packs that a gathered one takes the place of.
+pub fn replaced(beside: &v1::StoredPack) -> impl Iterator<Item = Salt> {
+    beside.replaces.iter().filter_map(|salt| salt.as_ref().try_into().ok())
+}
+
 /// A small pack that could move.
 struct Small {
     salt: Salt,
@@ -35,6 +59,7 @@ pub async fn run(node: Arc<Node>) {
         let worker = node.clone();
         let (gathered, dropped) = blocking(move || {
             let gathered = gather_small(&worker);
+            worker.room.settle(|pack| worker.owner_of(pack));
             (gathered, drop_retired(&worker, retired_seen))
         })
         .await;
@@ -94,6 +119,9 @@ impl Ord for Grouped {
 fn small_packs(node: &Arc<Node>) -> anyhow::Result<BTreeMap<Grouped, Vec<Small>>> {
     let mut lanes: BTreeMap<Grouped, Vec<Small>> = BTreeMap::new();
     for salt in node.vault.salts()? {
+        if node.gathered.has(&salt) {
+            continue;
+        }
         let len = node.vault.pack_len(&salt)?;
         if len >= CODED_PACK_LEN_MIN as u64 || node.replication.progress(&salt) != Some(Progress::Replicated) {
             continue;
@@ -127,12 +155,13 @@ fn gather(node: &Arc<Node>, lane: &Lane, small: &[Small]) -> anyhow::Result<()> 
         return Ok(());
     }
     let salt = *pack.salt();
-    let (closed, beside) = lane.close(node, pack, replaces.clone())?;
+    let (closed, beside) = lane.close(node, pack, &replaces)?;
     let position = node.vault.put_pack(&salt, &beside, &closed.bytes)?;
     node.store.sync(position)?;
+    node.gathered.add(replaces);
     node.shelf.add(salt, Source::Own, &closed.rows);
     node.replication.add(salt);
-    debug!(packs = replaces.len(), bytes = closed.bytes.len(), "small packs were gathered");
+    debug!(packs = beside.replaces.len(), bytes = closed.bytes.len(), "small packs were gathered");
     Ok(())
 }
 
@@ -158,11 +187,8 @@ fn rows(node: &Node, salt: &Salt) -> anyhow::Result<Vec<CatalogRow>> {
 
 /// The pack `salt` is replicated: what it replaces is retired on the ledger, here, and at its holders.
 pub(crate) async fn retire_replaced(node: &Arc<Node>, salt: &Salt, id: &PackId) {
-    let replaced: Vec<Salt> = node
-        .vault
-        .stored_pack(salt)
-        .map(|beside| beside.replaces.iter().filter_map(|salt| salt.as_ref().try_into().ok()).collect())
-        .unwrap_or_default();
+    let replaced: Vec<Salt> =
+        node.vault.stored_pack(salt).map(|beside| replaced(&beside).collect()).unwrap_or_default();
     for old in replaced {
         if let Err(error) = retire(node, &old, id).await {
             warn!(%error, "a small pack that was gathered cannot be retired yet");
@@ -188,6 +214,7 @@ async fn retire(node: &Arc<Node>, old: &Salt, into: &PackId) -> anyhow::Result<(
             worker.replication.remove(&old);
             worker.vault.remove_pack(&old, Some(&old_id))?;
         }
+        worker.gathered.remove(&old);
         anyhow::Ok(())
     })
     .await?;

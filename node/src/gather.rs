@@ -231,7 +231,7 @@ impl Gathering {
     /// Closes the pack and drops its journal.
     fn close(&self, node: &Arc<Node>, lane: &Lane) -> anyhow::Result<()> {
         let salt = *self.pack.salt();
-        let (closed, beside) = lane.close(node, self.copy()?.pack, Vec::new())?;
+        let (closed, beside) = lane.close(node, self.copy()?.pack, &[])?;
         let position = node.vault.put_pack(&salt, &beside, &closed.bytes)?;
         node.store.sync(position)?;
         node.shelf.close(&salt);

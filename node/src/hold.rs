@@ -17,7 +17,7 @@ use tracing::{debug, warn};
 use crate::links::bit_field;
 use crate::node::Node;
 use crate::replicate::blocking;
-use crate::room::Place;
+use crate::room::{NoRoom, Place};
 use crate::serving::{Served, Serving, WANT_LEAVES_MAX};
 use crate::swarm::Standing;
 
@@ -155,14 +155,19 @@ impl Server {
             return refuse(StoreRefusal::FalseRoot, "the pack has no such shard");
         };
         let pack = descriptor.id();
-        if self.node.vault.has_shard(&pack, shard) {
-            return Ok(None);
-        }
         if self.incoming.len() >= SHARDS_INCOMING_MAX {
             return refuse(StoreRefusal::Busy, "too many shards at a time");
         }
         let len = code.shard_len(descriptor.len);
-        let place = self.node.room_for(&author, len).map_err(|full| (StoreRefusal::Full, full.to_string()))?;
+        let place = self.node.room_for(&author, &pack, shard, len);
+        // Asked with its place taken, so that nobody else's copy comes between.
+        if self.node.vault.has_shard(&pack, shard) {
+            return Ok(None);
+        }
+        let place = place.map_err(|error| match error {
+            NoRoom::Arriving => (StoreRefusal::Busy, error.to_string()),
+            _ => (StoreRefusal::Full, error.to_string()),
+        })?;
         let (mib, patience) = (len.div_ceil(1 << 20) as u32, self.node.serving.patience());
         let memory = self.node.incoming.clone().acquire_many_owned(mib);
         let Ok(memory) = tokio::time::timeout(patience, memory).await else {
@@ -239,6 +244,6 @@ fn keep(node: &Node, incoming: Incoming) -> Result<(), (StoreRefusal, String)> {
     }
     let parts: Vec<&[u8]> = incoming.parts.iter().map(|part| part.as_ref()).collect();
     node.vault.keep_shard(&incoming.pack, incoming.shard, &tree, &parts).map_err(full)?;
-    incoming.place.keep();
+    incoming.place.keep(node.owner_of(&incoming.pack));
     Ok(())
 }

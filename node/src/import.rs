@@ -82,7 +82,7 @@ impl Lane {
         &self,
         node: &Node,
         pack: OpenPack,
-        replaces: Vec<Salt>,
+        replaces: &[Salt],
     ) -> anyhow::Result<(ClosedPack, v1::StoredPack)> {
         let keys = {
             let state = node.chain.state();

@@ -17,6 +17,7 @@ use crate::audit::Audits;
 use crate::audited::Answering;
 use crate::chain::{Chain, ChainError};
 use crate::config::Config;
+use crate::consolidate::Gathered;
 use crate::finality::Finality;
 use crate::gather::Gather;
 use crate::keys::NodeKeys;
@@ -84,6 +85,8 @@ pub struct Node {
     pub shelf: Shelf,
     /// Small writes on their way into packs.
     pub gather: Gather,
+    /// Small packs that moved into larger ones.
+    pub gathered: Gathered,
     /// Own packs on their way to other nodes.
     pub replication: Replication,
     /// What other nodes lost.
@@ -110,6 +113,8 @@ pub struct Node {
     pub witnesses: Witnesses,
     /// What it offers to others, and how much of that is taken.
     pub room: Arc<Room>,
+    /// Held while a shard is dropped.
+    pub dropping: Mutex<()>,
 }
 
 impl Node {
@@ -128,9 +133,9 @@ impl Node {
         self.chain.state().node(node).is_some_and(|node| node.member == self.member())
     }
 
-    /// Whether a node can be asked now; this one always can.
+    /// Whether a node can be asked now: it is connected, and was shown to be a member's. This one always can.
     pub fn answers(&self, node: &NodeId) -> bool {
-        *node == self.id() || self.net.is_connected(node)
+        *node == self.id() || self.net.is_connected(node) && self.net.is_admitted(node)
     }
 
     /// The candidates of placement at `height`.
@@ -238,13 +243,16 @@ impl Node {
         tokio::spawn(async move { node.net.expel(peer, "it sent something false").await });
     }
 
-    /// Room for a shard of `len` bytes.
+    /// Room for a shard of `len` bytes, of a pack of `author`.
     ///
     /// # Errors
-    /// [`NoRoom`] where that is more than this node offers to others, or to one of them.
-    pub fn room_for(&self, author: &NodeId, len: u64) -> Result<Place, NoRoom> {
-        let member = self.member_of(author);
-        if member == self.member() { Ok(self.room.take_unbounded(member, len)) } else { self.room.take(member, len) }
+    /// [`NoRoom`] where that is more than this node offers to others, or to one of them, or it is on its way already.
+    pub fn room_for(&self, author: &NodeId, pack: &PackId, shard: ShardIndex, len: u64) -> Result<Place, NoRoom> {
+        let (member, shard) = (self.member_of(author), (*pack, shard));
+        match member == self.member() {
+            true => self.room.take_unbounded(member, shard, len),
+            false => self.room.take(member, shard, len),
+        }
     }
 
     /// Whose a node is; nobody's where the ledger does not have it any more.
@@ -252,10 +260,10 @@ impl Node {
         self.chain.state().node(node).map_or(MemberId([0; 32]), |node| node.member)
     }
 
-    /// Whose pack it is; nobody's where the ledger does not have it.
-    pub fn owner_of(&self, pack: &PackId) -> MemberId {
+    /// Whose pack it is, where the ledger has it.
+    pub fn owner_of(&self, pack: &PackId) -> Option<MemberId> {
         let author = self.chain.state().pack(pack).map(|pack| pack.author);
-        author.map_or(MemberId([0; 32]), |author| self.member_of(&author))
+        author.map(|author| self.member_of(&author))
     }
 
     /// Drops a shard that is no longer needed here.
@@ -263,9 +271,11 @@ impl Node {
     /// # Errors
     /// If the store takes no writes, or cannot tell how long the shard is.
     pub fn drop_shard(&self, pack: &PackId, shard: ShardIndex) -> anyhow::Result<()> {
+        // One at a time: what is dropped twice would be given back twice.
+        let _one = self.dropping.lock().expect("no holder panics");
         let len = self.vault.shard_len(pack, shard)?;
         self.vault.remove_shard(pack, shard)?;
-        self.room.give_back(&self.owner_of(pack), len);
+        self.room.give_back(self.owner_of(pack), (*pack, shard), len);
         Ok(())
     }
 }

@@ -327,15 +327,15 @@ pub struct SealedCatalogs {
 }
 
 impl Catalogs for SealedCatalogs {
-    fn rows(&self, salt: &Salt, source: &Source) -> anyhow::Result<Vec<CatalogRow>> {
+    fn catalog(&self, salt: &Salt, source: &Source) -> anyhow::Result<v1::Catalog> {
         let keys = &self.keys.organisation;
         match source {
             Source::Open => anyhow::bail!("an open pack has no sealed catalog"),
-            Source::Own => Ok(own_catalog(keys, salt, &self.vault.catalog(salt)?)?.rows),
+            Source::Own => Ok(own_catalog(keys, salt, &self.vault.catalog(salt)?)?),
             Source::Granted { pack, .. } => {
                 let wraps = self.chain.state().pack(pack).map(|pack| pack.commit.wraps.clone()).unwrap_or_default();
                 let sealed = self.vault.granted_catalog(pack)?.ok_or_else(|| anyhow::anyhow!("not fetched yet"))?;
-                Ok(open_catalog(&granted_key(keys, salt, &wraps)?, salt, &sealed)?.rows)
+                Ok(open_catalog(&granted_key(keys, salt, &wraps)?, salt, &sealed)?)
             }
         }
     }

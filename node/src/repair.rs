@@ -191,7 +191,7 @@ impl Budget {
 fn look(node: &Node, absences: &mut Absences, now: Time) -> Look {
     let after = Duration::from_millis(node.config.repair_after_ms);
     let sites = node.sites_now();
-    let answers = |of: &NodeId| *of == node.id() || node.net.is_admitted(of) && node.answers(of);
+    let answers = |of: &NodeId| node.answers(of);
     absences.see(now, sites.iter().map(|site| site.node), answers);
     let condemned = node.condemned();
     let here = sites.iter().map(|site| site.node).filter(|of| answers(of) && !condemned.contains(of)).collect();
@@ -291,7 +291,7 @@ async fn rebuild(node: &Arc<Node>, it: &Rebuild) -> anyhow::Result<()> {
     let fetched = match node.vault.has_shard(&it.pack, it.shard) {
         true => None, // as in a pack that this node restored
         false => {
-            let place = node.room_for(&it.author, it.len)?;
+            let place = node.room_for(&it.author, &it.pack, it.shard, it.len)?;
             Some((place, fetch::shard(node, &it.pack, it.shard, Priority::Repair).await?))
         }
     };
@@ -299,7 +299,7 @@ async fn rebuild(node: &Arc<Node>, it: &Rebuild) -> anyhow::Result<()> {
     blocking(move || {
         if let Some((place, fetched)) = fetched {
             worker.vault.keep_shard(&pack, shard, &fetched.tree, &[&fetched.bytes])?;
-            place.keep();
+            place.keep(worker.owner_of(&pack));
         }
         // The ledger may have it here already: then only the bytes were lost.
         let holder = worker.placed(&pack).and_then(|placed| placed.holders.get(usize::from(shard.0)).copied());

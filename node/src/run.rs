@@ -15,6 +15,7 @@ use crate::audit::{self, Audits};
 use crate::audited::Answering;
 use crate::chain::{Chain, ChainError};
 use crate::config::ConfigError;
+use crate::consolidate::{self, Gathered};
 use crate::finality::{self, Finality};
 use crate::gather::{self, Gather};
 use crate::home::{Home, HomeError};
@@ -37,7 +38,7 @@ use crate::swarm::Swarm;
 use crate::sync::Followers;
 use crate::vault::{OwnPack, Vault};
 use crate::witnesses::Witnesses;
-use crate::{allocator, consolidate, history, hold, outbox, peers, recode};
+use crate::{allocator, history, hold, outbox, peers, recode};
 
 /// Under this the store notes whose network it belongs to.
 const NETWORK: &[u8] = b"network";
@@ -205,6 +206,7 @@ async fn start(home: &Home, unlocking: &Unlocking) -> Result<(Arc<Node>, bitheal
         gather: Gather::default(),
         finality: Finality::default(),
         outbox: Outbox::default(),
+        gathered: Gathered::default(),
         replication: Replication::default(),
         repair: Repair::default(),
         audits: Audits::new(&config),
@@ -217,6 +219,7 @@ async fn start(home: &Home, unlocking: &Unlocking) -> Result<(Arc<Node>, bitheal
         refusing: Mutex::default(),
         restoring: watch::channel(RestoreProgress::default()).0,
         room: Arc::new(Room::new(certificate.capacity, config.quota(certificate.capacity))),
+        dropping: Mutex::default(),
         certificate,
         config,
         keys,
@@ -253,7 +256,7 @@ fn check_network(store: &Store, genesis: GenesisId) -> Result<(), RunError> {
 /// Takes up what the store holds: own packs onto the shelf and on their way, the journal into packs.
 fn take_up(node: &Arc<Node>) -> anyhow::Result<()> {
     for (pack, shard) in node.vault.held()? {
-        node.room.take_unbounded(node.owner_of(&pack), node.vault.shard_len(&pack, shard)?).keep();
+        node.room.count(node.owner_of(&pack), (pack, shard), node.vault.shard_len(&pack, shard)?);
     }
     for salt in node.vault.salts()? {
         let sealed = node.vault.catalog(&salt)?;
@@ -265,6 +268,7 @@ fn take_up(node: &Arc<Node>) -> anyhow::Result<()> {
             let len = node.vault.pack_len(&salt)?;
             node.vault.know_own(id, OwnPack { salt, code, len });
         }
+        node.gathered.add(consolidate::replaced(&node.vault.stored_pack(&salt)?));
         node.replication.add(salt);
     }
     gather::recover(node)

@@ -46,8 +46,8 @@ pub struct Found {
 
 /// Opens the sealed catalog of a pack.
 pub trait Catalogs: Send + Sync {
-    /// The rows of the pack named `salt`.
-    fn rows(&self, salt: &Salt, source: &Source) -> anyhow::Result<Vec<CatalogRow>>;
+    /// The catalog of the pack named `salt`.
+    fn catalog(&self, salt: &Salt, source: &Source) -> anyhow::Result<v1::Catalog>;
 }
 
 /// The records this node can open.
@@ -63,6 +63,8 @@ struct Index {
     packs: Vec<Option<Shelved>>,
     by_salt: HashMap<Salt, u32>,
     records: HashMap<RecordId, Slot>,
+    /// Where else a record lies: while small packs are gathered it is in two.
+    also: HashMap<RecordId, Vec<Slot>>,
     tags: HashMap<[u8; 16], RecordId>,
     /// Our latest record of several chunks of each name, by a hash of the name.
     large: HashMap<u64, RecordId>,
@@ -251,6 +253,14 @@ impl Shelf {
         Ok(Found { salt, source, row: rows[slot.row as usize].clone() })
     }
 
+    /// The whole catalog of a pack that is closed.
+    ///
+    /// # Errors
+    /// If it cannot be read or opened, as that of an open pack.
+    pub fn catalog(&self, salt: &Salt, source: &Source) -> anyhow::Result<v1::Catalog> {
+        self.catalogs.catalog(salt, source)
+    }
+
     #[allow(clippy::type_complexity)] // what a pack is, and its rows
     fn rows(&self, pack: u32) -> anyhow::Result<(Option<(Salt, Source)>, Arc<Vec<CatalogRow>>)> {
         let index = self.index.read().expect("no holder panics");
@@ -273,7 +283,7 @@ impl Shelf {
             return Ok(entry.1);
         }
         drop(recent);
-        let rows = Arc::new(self.catalogs.rows(salt, source)?);
+        let rows = Arc::new(self.catalog(salt, source)?.rows);
         let mut recent = self.recent.lock().expect("no holder panics");
         recent.truncate(CATALOGS_OPEN_MAX - 1);
         recent.push_front((*salt, rows.clone()));
@@ -292,12 +302,15 @@ impl Filter {
 impl Index {
     fn add_row(&mut self, row: &CatalogRow, slot: Slot, salt: Salt, source: Source, hasher: &RandomState) {
         let (Some(record), Some(folder)) = (record_id(row), folder_id(row)) else { return };
-        let moved = self.records.insert(record, slot).is_some();
+        let before = self.records.insert(record, slot);
+        if let Some(before) = before.filter(|before| *before != slot) {
+            self.also.entry(record).or_default().push(before);
+        }
         self.patients.insert((hasher.hash_one(row.patient.as_str()), slot));
         if matches!(source, Source::Granted { .. }) {
             return;
         }
-        if !moved {
+        if before.is_none() {
             self.own.records += 1;
             self.own.bytes += row.plaintext_len;
         }
@@ -313,11 +326,19 @@ impl Index {
     fn remove_row(&mut self, row: &CatalogRow, slot: Slot, own: bool, hasher: &RandomState) {
         let Some(record) = record_id(row) else { return };
         self.patients.remove(&(hasher.hash_one(row.patient.as_str()), slot));
-        if self.records.get(&record) != Some(&slot) {
-            return; // it lies in another pack now
+        let mut others = self.also.remove(&record).unwrap_or_default();
+        others.retain(|other| *other != slot);
+        let is_current = self.records.get(&record) == Some(&slot);
+        let goes = is_current && others.is_empty();
+        if goes {
+            self.records.remove(&record);
+        } else if is_current && let Some(other) = others.pop() {
+            self.records.insert(record, other);
         }
-        self.records.remove(&record);
-        if own {
+        if !others.is_empty() {
+            self.also.insert(record, others);
+        }
+        if own && goes {
             self.own.records -= 1;
             self.own.bytes -= row.plaintext_len;
         }
@@ -345,8 +366,9 @@ mod tests {
     struct Fixed(HashMap<Salt, Vec<CatalogRow>>);
 
     impl Catalogs for Fixed {
-        fn rows(&self, salt: &Salt, _: &Source) -> anyhow::Result<Vec<CatalogRow>> {
-            self.0.get(salt).cloned().ok_or_else(|| anyhow::anyhow!("no such pack"))
+        fn catalog(&self, salt: &Salt, _: &Source) -> anyhow::Result<v1::Catalog> {
+            let rows = self.0.get(salt).cloned().ok_or_else(|| anyhow::anyhow!("no such pack"))?;
+            Ok(v1::Catalog { rows, heads: Vec::new() })
         }
     }
 
@@ -423,5 +445,24 @@ mod tests {
         assert_eq!(shelf.find(&RecordId([1; 16])).unwrap().unwrap().salt, OTHER);
         assert_eq!(listed(&shelf, &Filter { patient: Some("ann".into()), ..Default::default() }), [1]);
         assert_eq!(shelf.totals(), Totals { records: 1, bytes: 10 });
+    }
+
+    #[test]
+    fn a_record_in_several_packs_is_found_until_the_last_is_gone_whichever_came_first() {
+        const THIRD: Salt = [3; 32];
+        let rows = vec![row(1, "ann", "summary")];
+        let packs = [PACK, OTHER, THIRD];
+        for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+            let shelf = shelf(&packs.map(|pack| (pack, rows.clone())));
+            packs.iter().for_each(|pack| shelf.add(*pack, Source::Own, &rows));
+            for (gone, pack) in order.iter().enumerate() {
+                assert_eq!(listed(&shelf, &Filter::default()), [1], "{gone} of {order:?} are gone");
+                assert_eq!(shelf.totals(), Totals { records: 1, bytes: 10 });
+                shelf.remove(&packs[*pack], &rows);
+            }
+            assert!(shelf.find(&RecordId([1; 16])).unwrap().is_none());
+            assert_eq!(shelf.totals(), Totals::default());
+            assert!(shelf.index.read().unwrap().also.is_empty());
+        }
     }
 }

@@ -427,8 +427,7 @@ fn reasons(progress: &[Option<Progress>]) -> Vec<String> {
 
 /// Closes a pack and makes it durable. Blocks.
 fn write(node: &Node, lane: &Lane, pack: OpenPack) -> Result<Written, Unwritten> {
-    let (closed, beside) =
-        lane.close(node, pack, Vec::new()).expect("members have valid keys: the ledger checked them");
+    let (closed, beside) = lane.close(node, pack, &[]).expect("members have valid keys: the ledger checked them");
     let written = node.vault.put_pack(&closed.salt, &beside, &closed.bytes);
     if let Err(error) = written.and_then(|position| node.store.sync(position)) {
         return Err(Unwritten { names: closed.rows.into_iter().map(|row| row.name).collect(), error });
