@@ -22,10 +22,10 @@ const ANSWER_LEN_MAX: usize = 32 << 20;
 /// # Errors
 /// [`ErrorCode::NotFound`] if it is not there, [`ErrorCode::NotFinal`] while no block covers it.
 pub fn prove(node: &Node, what: &ProofOf) -> Result<Bytes, ErrorBody> {
-    let at = match what {
-        ProofOf::Entry(at) => *at,
-        ProofOf::Record(record) => commit_of(node, record)?,
-        ProofOf::Commitment(commitment) => notarised(node, commitment)?,
+    let (at, record) = match what {
+        ProofOf::Entry(at) => (*at, None),
+        ProofOf::Record(record) => commit_of(node, record).map(|(at, opening)| (at, Some(opening)))?,
+        ProofOf::Commitment(commitment) => (notarised(node, commitment)?, None),
     };
     // All of one moment: a block may come at any time.
     let (height, frontier, genesis) = {
@@ -68,7 +68,7 @@ pub fn prove(node: &Node, what: &ProofOf) -> Result<Bytes, ErrorBody> {
     let (Some(entry), Some(head)) = (entry, head) else {
         return Err(ErrorBody::new(ErrorCode::Damaged, "the ledger of this node has a gap; run `bithealth verify`"));
     };
-    let parts = Parts { entry, leaves: &leaves, frontier, changes, head, opening: None };
+    let parts = Parts { entry, leaves: &leaves, frontier, changes, head, opening: None, record };
     let proof = build_proof(&genesis, parts).map_err(|error| ErrorBody::new(ErrorCode::Damaged, error))?;
     Ok(encode(&proof).into())
 }
@@ -90,14 +90,21 @@ pub fn headers(node: &Node, range: HeaderRange) -> Result<Bytes, ErrorBody> {
     Ok(out.into())
 }
 
-/// Where the pack that holds a record is committed.
-fn commit_of(node: &Node, record: &RecordId) -> Result<EntryAt, ErrorBody> {
-    let found = node.shelf.find(record).map_err(|error| ErrorBody::new(ErrorCode::Damaged, error))?;
+/// Where the pack that holds a record is committed, and how the commit shows the record.
+fn commit_of(node: &Node, record: &RecordId) -> Result<(EntryAt, v1::RecordOpening), ErrorBody> {
+    let damaged = |error: anyhow::Error| ErrorBody::new(ErrorCode::Damaged, error);
+    let found = node.shelf.find(record).map_err(damaged)?;
     let found = found.ok_or_else(|| ErrorBody::new(ErrorCode::NotFound, format_args!("no record {record} is here")))?;
-    let state = node.chain.state();
-    let pack = state.pack_with_salt(&found.salt).and_then(|id| state.pack(&id));
-    let pack = pack.ok_or_else(|| ErrorBody::new(ErrorCode::NotFinal, "the record's pack is not on the ledger yet"))?;
-    Ok(EntryAt { author: pack.author, sequence: pack.sequence })
+    let at = {
+        let state = node.chain.state();
+        let pack = state.pack_with_salt(&found.salt).and_then(|id| state.pack(&id));
+        let none = || ErrorBody::new(ErrorCode::NotFinal, "the record's pack is not on the ledger yet");
+        pack.map(|pack| EntryAt { author: pack.author, sequence: pack.sequence }).ok_or_else(none)?
+    };
+    let catalog = node.shelf.catalog(&found.salt, &found.source).map_err(damaged)?;
+    let opening = bithealth_pack::open_record(&catalog, record);
+    let opening = opening.ok_or_else(|| damaged(anyhow::anyhow!("the record's catalog does not open it")))?;
+    Ok((at, opening))
 }
 
 /// Where a commitment is notarised: looked for in our own log first.

@@ -102,6 +102,9 @@ limited! {
     Manifest 512 << 10;
     ChunkList 512 << 10;
     FolderHead 256;
+    HeadLeaf 128;
+    RecordLeaf 128;
+    RecordOpening 8 << 10;
     Hello 128 << 10;
     HelloAnswer 129 << 10;
     SyncRequest 1 << 20;

@@ -305,6 +305,18 @@ fn proofs() -> Vec<Vector> {
         index: 300,
         path: vec![key(52), key(53)],
         opening: Some(opening.clone()),
+        record: None,
+    };
+    let leaf = v1::RecordLeaf { salt: key(80), record: filled(81, 16), plaintext_digest: key(82) };
+    let record = v1::RecordOpening {
+        leaf: Some(leaf.clone()),
+        index: 2,
+        count: 300,
+        path: vec![key(83), key(84)],
+        head: Some(v1::HeadLeaf { head: key(85), records: key(86) }),
+        head_index: 1,
+        head_count: 2,
+        head_path: vec![key(87)],
     };
     vec![
         whole("signed_header", &signed(None)),
@@ -312,6 +324,10 @@ fn proofs() -> Vec<Vector> {
         whole("signed_header_of_an_era", &v1::SignedHeader { recovery: Some(recovery()), ..signed(None) }),
         whole("opening", &opening),
         whole("proof", &proof),
+        whole("proof_of_a_record", &v1::Proof { opening: None, record: Some(record.clone()), ..proof }),
+        whole("record_opening", &record),
+        whole("record_leaf", &leaf),
+        whole("head_leaf", &v1::HeadLeaf { head: key(85), records: key(86) }),
     ]
 }
 

@@ -60,14 +60,28 @@ fn a_record_is_proven_to_be_on_the_ledger_and_the_history_verifies_from_headers_
     let (file, genesis, proof) = (cluster.path("record"), cluster.path("genesis.json"), cluster.path("proof.json"));
     write(&file, bytes_of(2, 20_000));
     let clinic = &cluster["north-1"];
-    clinic.done(&["put", text(&file), "--wait", "final", "--timeout", "60s"]);
+    clinic.done(&["put", text(&file), "--for", "south-1", "--wait", "final", "--timeout", "60s"]);
     let record = clinic.record_named("record");
-    clinic.done(&["ledger", "prove", &record, "-o", text(&proof)]);
+    // An organisation that may read it proves it as well.
+    assert_eq!(cluster["south-1"].record_named("record"), record);
+    cluster["south-1"].done(&["ledger", "prove", &record, "-o", text(&proof)]);
     clinic.done(&["ledger", "genesis", "-o", text(&genesis)]);
+    let by_reader = check(&outsider, &proof, &genesis, Some(&file));
+    assert_eq!(by_reader.exit, 0, "{by_reader:?}");
+    clinic.done(&["ledger", "prove", &record, "-o", text(&proof)]);
     let checked = check(&outsider, &proof, &genesis, None);
-    assert_eq!(checked.value()["what"], "a pack of records was committed", "{checked:?}");
+    assert_eq!(checked.value()["what"], "a record was in a pack that was committed", "{checked:?}");
+    assert_eq!(checked.value()["record"], *record);
+    assert_eq!(check(&outsider, &proof, &genesis, Some(&file)).exit, 0);
+    let other = cluster.path("other");
+    write(&other, bytes_of(3, 20_000));
+    let changed = check(&outsider, &proof, &genesis, Some(&other));
+    assert!(changed.exit != 0 && changed.said().contains("is not the file"), "{changed:?}");
+    // The entry alone is about no file.
+    let (entry, author) = (&checked.value()["sequence"], checked.value()["author"].as_str().expect("a node"));
+    clinic.done(&["ledger", "prove", &format!("{author}:{entry}"), "-o", text(&proof)]);
     let about_a_file = check(&outsider, &proof, &genesis, Some(&file));
-    assert!(about_a_file.said().contains("it is about no file"), "{about_a_file:?}");
+    assert!(about_a_file.said().contains("about no file"), "{about_a_file:?}");
 
     let verified = cluster["east-1"].done(&["ledger", "verify", "--genesis", text(&genesis)]);
     assert!(verified.value()["height"].as_u64() >= Some(1), "{verified:?}");
@@ -90,6 +104,8 @@ fn a_record_is_proven_to_be_on_the_ledger_and_the_history_verifies_from_headers_
     }
     let unknown = clinic.ask(&["ledger", "prove", &"ab".repeat(16), "-o", text(&cluster.path("none.json"))]);
     assert!(unknown.exit != 0 && unknown.said().contains("no record"), "{unknown:?}");
+    let short = clinic.ask(&["ledger", "prove", &record[..8], "-o", text(&cluster.path("none.json"))]);
+    assert!(short.exit != 0 && short.said().contains("bithealth ls"), "{short:?}");
 }
 
 #[test]

@@ -2,10 +2,15 @@
 
 use std::fmt;
 
+use hkdf::Hkdf;
+use sha2::Sha256;
+
 use crate::random::random;
 
 /// Bytes of every symmetric key.
 pub const KEY_LEN: usize = 32;
+
+const COMMITMENT_LABEL: &[u8] = b"bithealth record commitment v1";
 
 /// Why bytes are not a key.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -106,6 +111,17 @@ content_key!(
     CatalogKey
 );
 
+impl RecordKey {
+    /// What hides the record's contents in a commitment to them: whoever is told it can check the commitment, and learns
+    /// nothing of the key.
+    pub fn commitment_salt(&self) -> [u8; KEY_LEN] {
+        let mut salt = [0; KEY_LEN];
+        let prk = Hkdf::<Sha256>::new(Some(COMMITMENT_LABEL), self.expose());
+        prk.expand(b"salt", &mut salt).expect("32 bytes are less than HKDF gives");
+        salt
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use zeroize::{Zeroize, ZeroizeOnDrop};
@@ -131,6 +147,14 @@ mod tests {
         assert_eq!(RecordKey::from_slice(&[1; 31]).unwrap_err(), KeyLengthError { got: 31 });
         assert_eq!(CatalogKey::from_slice(&[1; 33]).unwrap_err(), KeyLengthError { got: 33 });
         assert_eq!(CatalogKey::from_slice(&[1; 32]).unwrap().expose(), &[1; 32]);
+    }
+
+    #[test]
+    fn a_commitment_salt_is_of_its_key_and_not_the_key() {
+        let salt = RecordKey::from_bytes([1; 32]).commitment_salt();
+        assert_eq!(salt, RecordKey::from_bytes([1; 32]).commitment_salt());
+        assert_ne!(salt, RecordKey::from_bytes([2; 32]).commitment_salt());
+        assert_ne!(salt, [1; 32]);
     }
 
     #[test]

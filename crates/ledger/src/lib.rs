@@ -57,7 +57,7 @@ pub use note::{
 };
 pub use pack::{KEEP_IN_MAX, Pack, PackError, WRAP_LEN_MAX, WRAPS_MAX};
 pub use presence::{Presence, Subject, check_presence};
-pub use proof::{NotProven, Parts, Proven, build_proof, check_proof, commitment};
+pub use proof::{NotProven, Parts, Proven, ProvenRecord, build_proof, check_proof, commitment};
 pub use recovery::{
     HOLDERS_MAX, NotPolicy, Opened, RECOVERY_WITNESSES_MAX, RecoveryError, RecoveryPolicy, merge, note_text,
     recovery_origin,

@@ -8,12 +8,15 @@
 //! | frontier | the head's `frontier_root` | length and root of the author's log |
 //! | path | that root | the entry |
 //! | opening | the entry's commitment | the digest of a file that lies elsewhere |
+//! | record | the `heads_root` of the pack that the entry commits | the id of a record and the digest of its contents |
 //!
 //! Whoever trusts the genesis and a quorum of every set of validators since has to trust nobody else, the bearer least.
 
 mod build;
+mod record;
 
 pub use build::{Parts, build_proof};
+pub use record::ProvenRecord;
 
 use bithealth_merkle::{MapError, MapProof, Neighbour, ProofError, verify_inclusion, verify_present};
 use bithealth_proto::v1::{self, entry::Operation};
@@ -50,6 +53,8 @@ pub struct Proven {
     pub entry: v1::Entry,
     /// SHA-256 of the file it notarises, where the proof opens the commitment.
     pub file: Option<Digest>,
+    /// The record whose pack it commits, where the proof shows one.
+    pub record: Option<ProvenRecord>,
     /// How many decided that height.
     pub validators: usize,
     /// How many of them signed it.
@@ -155,6 +160,21 @@ pub enum NotProven {
         /// What they give.
         got: Digest,
     },
+    /// The entry commits no pack.
+    #[error("the proof shows a record, entry {sequence} commits no pack")]
+    NoPack {
+        /// The entry's position.
+        sequence: u64,
+    },
+    /// No record in its canonical form.
+    #[error("the record's id has {got} bytes, 16 are due")]
+    RecordId {
+        /// Bytes that came.
+        got: usize,
+    },
+    /// The folder does not have the record, or the pack does not have the folder.
+    #[error("the path from the pack to the record: {0}")]
+    Record(ProofError),
 }
 
 /// What an entry notarises of the file with this digest: SHA-256 of `bithealth notarise v1`, the salt and the digest.
@@ -185,6 +205,7 @@ pub fn check_proof(genesis: &v1::Genesis, proof: &v1::Proof) -> Result<Proven, N
         sequence: Sequence(entry.sequence),
         entry_digest: entry_digest(signed),
         file: proof.opening.as_ref().map(|opening| check_opening(&entry, opening)).transpose()?,
+        record: proof.record.as_ref().map(|opening| record::check(&entry, opening)).transpose()?,
         entry,
         validators: head.validators,
         votes: head.votes,

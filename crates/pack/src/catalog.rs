@@ -1,18 +1,15 @@
 //! What an author's pack holds, sealed at the pack's end.
 
-use std::collections::BTreeMap;
-
 use bithealth_envelope::{CatalogKey, Part, SEAL_OVERHEAD, Sealer};
-use bithealth_merkle::{leaf_hash, root};
 use bithealth_proto::v1::{self, CatalogRow, Codec};
 use bithealth_proto::{decode, encode};
 use bithealth_types::{CHUNK_LEN, Digest, FolderId, PACK_LEN_MAX};
-use bytes::Bytes;
 use prost::Message;
 use zstd::zstd_safe::compress_bound;
 
 use crate::PackSalt;
 use crate::compress::{compress_plain, decompress};
+use crate::heads::{heads, heads_root};
 use crate::open_pack::{CATEGORY_LEN_MAX, MEDIA_TYPE_LEN_MAX, NAME_LEN_MAX, PATIENT_LEN_MAX};
 use crate::padme::padme;
 
@@ -112,7 +109,7 @@ pub(crate) fn seal_catalog(
     head_before: impl Fn(&FolderId) -> Option<PackSalt>,
 ) -> SealedCatalog {
     let heads = heads(&rows, head_before);
-    let heads_root = heads_root(&heads);
+    let heads_root = heads_root(&heads, &rows);
     let catalog = v1::Catalog { rows, heads };
     let encoded = encode(&catalog);
     let frame = compress_plain(&encoded);
@@ -146,30 +143,6 @@ pub(crate) fn seal_catalog(
 /// Every closing has keys of its own: a pack resumed after a crash may be closed again with other rows.
 fn sealer(key: &CatalogKey, salt: &PackSalt, nonce: &[u8]) -> Sealer {
     Sealer::new(key.as_content_key(), &[salt, nonce].concat())
-}
-
-/// One head for each folder with a record in this pack, ordered by folder.
-fn heads(rows: &[CatalogRow], head_before: impl Fn(&FolderId) -> Option<PackSalt>) -> Vec<v1::FolderHead> {
-    let mut counts: BTreeMap<FolderId, u32> = BTreeMap::new();
-    for row in rows {
-        let folder = FolderId::try_from(&row.folder[..]).expect("rows are made from folder ids");
-        *counts.entry(folder).or_default() += 1;
-    }
-    let mut salts = vec![0; 16 * counts.len()];
-    getrandom::fill(&mut salts).expect("a system without randomness cannot seal");
-    let head = |((folder, record_count), salt): ((FolderId, u32), &[u8])| v1::FolderHead {
-        salt: Bytes::copy_from_slice(salt),
-        folder: Bytes::copy_from_slice(folder.as_bytes()),
-        previous: head_before(&folder).map_or_else(Bytes::new, |salt| Bytes::copy_from_slice(&salt)),
-        record_count,
-    };
-    counts.into_iter().zip(salts.chunks_exact(16)).map(head).collect()
-}
-
-/// Merkle root (RFC 9162) over the canonical heads, which the pack's commit carries.
-pub(crate) fn heads_root(heads: &[v1::FolderHead]) -> Digest {
-    let leaves: Vec<Digest> = heads.iter().map(|head| leaf_hash(&encode(head))).collect();
-    root(&leaves)
 }
 
 /// Why bytes are not a catalog.

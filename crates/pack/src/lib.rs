@@ -24,6 +24,7 @@ mod chunk;
 mod coding;
 mod compress;
 mod descriptor;
+mod heads;
 mod manifest;
 mod open_pack;
 mod opener;
@@ -34,6 +35,7 @@ pub use chunk::{Draft, SealedChunk, chunk_count, cut, plaintext_digest};
 pub use coding::{COLUMN_LEN, CodeError, CodedPack, DecodeError, data_shard, decode, decode_rows, encode};
 pub use compress::{Compress, DICTIONARY_FHIR1, DICTIONARY_INPUT_MAX, ZSTD_LEVEL};
 pub use descriptor::{DescriptorError, check_descriptor};
+pub use heads::open_record;
 pub use manifest::{CHUNKS_PER_PART, MANIFEST_PARTS_MAX, PlacedChunk, PlacedPart};
 pub use open_pack::{
     CATEGORY_LEN_MAX, ClosedPack, MEDIA_TYPE_LEN_MAX, Mark, NAME_LEN_MAX, OpenPack, PATIENT_LEN_MAX, PackFull,

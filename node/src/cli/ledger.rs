@@ -15,6 +15,7 @@ use time::format_description::well_known::Rfc3339;
 use super::args::LedgerCommand;
 use super::exit::Exit;
 use super::failure::Failure;
+use super::notarise::{contents_digest, file_digest};
 use super::show::{Show, count, counted_as};
 use super::{cosigned, history, witness};
 use crate::client::Client;
@@ -93,7 +94,16 @@ async fn evidence(client: &Client, output: &Path, show: Show) -> Result<Exit, Fa
 async fn prove(client: &Client, what: &str, output: &Path, show: Show) -> Result<Exit, Failure> {
     let bytes = match proof_of(what) {
         Some(what) => client.prove(&what).await?,
-        None => return super::notarise::finish(client, Path::new(what), output, show).await,
+        None if Path::new(what).exists() => {
+            return super::notarise::finish(client, Path::new(what), output, show).await;
+        }
+        None => {
+            return Err(Failure::new(format_args!(
+                "{what} is not the id of a record (32 hexadecimal digits), an entry (NODE:POSITION), a commitment (64 \
+                 digits), or a file"
+            ))
+            .next("`bithealth ls` shows the ids of records; `notarise` told the commitment and wrote the file"));
+        }
     };
     save_proof(output, &read::<v1::Proof>(&bytes, "the proof")?, show)
 }
@@ -124,15 +134,20 @@ pub(crate) fn save_proof(output: &Path, proof: &v1::Proof, show: Show) -> Result
 
 fn check(proof: &Path, genesis: &v1::Genesis, file: Option<&Path>, show: Show) -> Result<Exit, Failure> {
     let message: v1::Proof = read(&read_paper(proof, PROOF)?, &proof.display().to_string())?;
-    let refused = |error: &dyn std::fmt::Display| {
+    let proven = check_proof(genesis, &message).map_err(|error| {
         Failure::new(format_args!("{} proves nothing: {error}", proof.display()))
             .next("ask whoever gave it to you for the proof again, and make sure the genesis is of the same network")
-    };
-    let proven = check_proof(genesis, &message).map_err(|error| refused(&error))?;
+    })?;
     if let Some(file) = file {
-        let opening = message.opening.as_ref().ok_or_else(|| refused(&"it is about no file"))?;
-        let digest = super::notarise::file_digest(file)?;
-        if opening.file != digest.0.as_slice() {
+        let (want, got) = match (proven.file, proven.record) {
+            (Some(digest), _) => (digest, file_digest(file)?),
+            (None, Some(record)) => (record.plaintext_digest, contents_digest(file)?),
+            (None, None) => {
+                return Err(Failure::new(format_args!("{} is sound, and about no file", proof.display()))
+                    .next("check it without `--file`"));
+            }
+        };
+        if want != got {
             let (file, proof) = (file.display(), proof.display());
             let other = format_args!("{file} is not the file that {proof} is about: it was changed, or is another one");
             return Err(Failure::new(other).next("the proof itself is sound: look for the file as it was then"));
@@ -147,6 +162,7 @@ fn told(proven: &Proven, file: Option<&Path>) -> serde_json::Value {
         "proven": true, "what": what(proven), "height": proven.height, "time_ms": proven.time_ms,
         "uncertainty_ms": proven.uncertainty_ms, "author": proven.author, "sequence": proven.sequence,
         "entry": proven.entry_digest, "votes": proven.votes, "validators": proven.validators, "file": file,
+        "record": proven.record.map(|it| it.record), "contents": proven.record.map(|it| it.plaintext_digest),
     })
 }
 
@@ -161,8 +177,12 @@ fn words(proven: &Proven, file: Option<&Path>) -> String {
         proven.votes,
         proven.validators
     );
+    if let Some(record) = proven.record {
+        text += &format!("record: {}, contents {}\n", record.record, record.plaintext_digest);
+    }
     if let Some(file) = file {
-        text += &format!("file:   {} is the one notarised, unchanged\n", file.display());
+        let which = if proven.record.is_some() { "has the contents of the record" } else { "is the one notarised" };
+        text += &format!("file:   {} {which}, unchanged\n", file.display());
     }
     text
 }
@@ -176,6 +196,7 @@ fn date(time_ms: u64) -> String {
 
 fn what(proven: &Proven) -> &'static str {
     match proven.entry.operation {
+        _ if proven.record.is_some() => "a record was in a pack that was committed",
         Some(Operation::Notarise(_)) => "a file was notarised",
         Some(Operation::Accuse(_)) => "evidence was shown that somebody signed two things that exclude each other",
         Some(Operation::Propose(_)) => "a change was proposed to the members",

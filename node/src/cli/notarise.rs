@@ -1,13 +1,16 @@
 //! `notarise`: a salted commitment to a file on the ledger, and the proof of it.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bithealth_http::ErrorCode;
 use bithealth_http::api::{EntryAt, ProofOf};
 use bithealth_ledger::commitment;
+use bithealth_merkle::leaf_hash;
+use bithealth_pack::plaintext_digest;
 use bithealth_proto::v1;
-use bithealth_types::Digest;
+use bithealth_types::{CHUNK_LEN, Digest};
 use bytes::Bytes;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -87,9 +90,29 @@ pub(crate) fn file_digest(path: &Path) -> Result<Digest, Failure> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     loop {
-        match std::io::Read::read(&mut file, &mut buffer).map_err(|error| Failure::file(path, error))? {
+        match file.read(&mut buffer).map_err(|error| Failure::file(path, error))? {
             0 => return Ok(Digest(hash.finalize().into())),
             len => hash.update(&buffer[..len]),
+        }
+    }
+}
+
+/// The digest of a file's contents as a record has it: Merkle root (RFC 9162) over chunks of 256 KiB.
+pub(crate) fn contents_digest(path: &Path) -> Result<Digest, Failure> {
+    let unreadable = |error| Failure::file(path, error);
+    let mut file = std::fs::File::open(path).map_err(unreadable)?;
+    let mut chunk = Vec::with_capacity(CHUNK_LEN);
+    let mut digests = Vec::new();
+    loop {
+        chunk.clear();
+        file.by_ref().take(CHUNK_LEN as u64).read_to_end(&mut chunk).map_err(unreadable)?;
+        // An empty record has one chunk, an empty one.
+        if chunk.is_empty() && !digests.is_empty() {
+            return Ok(plaintext_digest(&digests));
+        }
+        digests.push(leaf_hash(&chunk));
+        if chunk.len() < CHUNK_LEN {
+            return Ok(plaintext_digest(&digests));
         }
     }
 }
@@ -97,6 +120,18 @@ pub(crate) fn file_digest(path: &Path) -> Result<Digest, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_contents_of_a_file_are_known_by_the_root_over_its_chunks() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("contents");
+        for len in [0, 1, CHUNK_LEN - 1, CHUNK_LEN, CHUNK_LEN + 1, 2 * CHUNK_LEN, 3 * CHUNK_LEN + 5] {
+            let contents: Vec<u8> = (0..len).map(|at| (at % 251) as u8).collect();
+            std::fs::write(&path, &contents).unwrap();
+            let digests: Vec<_> = bithealth_pack::cut(&contents).map(|(_, _, chunk)| leaf_hash(chunk)).collect();
+            assert_eq!(contents_digest(&path).unwrap(), plaintext_digest(&digests), "{len} bytes");
+        }
+    }
 
     #[test]
     fn a_file_is_known_by_its_sha_256() {

@@ -24,6 +24,8 @@ pub struct Parts<'a> {
     pub head: v1::SignedHeader,
     /// What its commitment was made of, to prove a file besides.
     pub opening: Option<v1::Opening>,
+    /// Where a record is in the pack that the entry commits, to prove it besides.
+    pub record: Option<v1::RecordOpening>,
 }
 
 impl State {
@@ -39,7 +41,7 @@ impl State {
 /// # Errors
 /// [`NotProven`] if the parts do not belong together, or make a proof that is too long.
 pub fn build_proof(genesis: &v1::Genesis, parts: Parts<'_>) -> Result<v1::Proof, NotProven> {
-    let Parts { entry, leaves, frontier: (frontier, map), mut changes, head, opening } = parts;
+    let Parts { entry, leaves, frontier: (frontier, map), mut changes, head, opening, record } = parts;
     let index = decode::<v1::Entry>(&entry.entry)?.sequence;
     // Where a leaf is missing the path stays empty, and the check says what is wrong.
     let covered = usize::try_from(frontier.len).ok().and_then(|len| leaves.get(..len));
@@ -60,6 +62,7 @@ pub fn build_proof(genesis: &v1::Genesis, parts: Parts<'_>) -> Result<v1::Proof,
         index,
         path: path.iter().map(bytes).collect(),
         opening,
+        record,
     };
     check_proof(genesis, &proof)?;
     Ok(proof)

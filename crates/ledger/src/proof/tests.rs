@@ -24,6 +24,7 @@ fn parts<'a>(history: &History, index: usize, leaves: &'a [Digest]) -> Parts<'a>
         changes: history.changes(),
         head: history.headers[9].clone(),
         opening: None,
+        record: None,
     }
 }
 

@@ -1,3 +1,6 @@
+use bithealth_merkle::leaf_hash;
+use bytes::Bytes;
+
 use super::*;
 use proptest::prelude::*;
 
@@ -38,7 +41,7 @@ fn a_catalog_opens_with_its_rows_and_the_heads_its_root_commits_to() {
         catalog.heads.iter().map(|head| (head.folder[0], head.record_count, head.previous.len())).collect();
     assert_eq!(heads, [(1, 1, 0), (2, 2, 32)]);
     assert_ne!(catalog.heads[0].salt, catalog.heads[1].salt);
-    assert_eq!(heads_root(&catalog.heads), sealed.heads_root);
+    assert_eq!(heads_root(&catalog.heads, &catalog.rows), sealed.heads_root);
 }
 
 #[test]

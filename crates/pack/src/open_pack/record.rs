@@ -268,6 +268,7 @@ impl OpenPack {
             category: meta.category,
             media_type: meta.media_type,
             time_ms: meta.time_ms,
+            plaintext_digest: manifest.plaintext_digest,
             content_tag: Bytes::copy_from_slice(&content_tag),
         };
         self.rows.push(row.clone());
