@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 /// Where the `bithealth` of this build lies: beside this program, or beside the folder of this test. Built first if a
-/// build runs us, so that it is never an old one;
+/// build runs us, so that it is never an old one, and with the workspace, whose dependencies are built already;
 /// `BITHEALTH_PROGRAM` names another one to test.
 ///
 /// # Panics
@@ -25,7 +25,7 @@ fn build() -> PathBuf {
         if folder.ends_with("deps") { folder.parent().expect("tests lie in TARGET/PROFILE/deps") } else { folder };
     let program = folder.join("bithealth");
     let Some(cargo) = std::env::var_os("CARGO") else {
-        assert!(program.exists(), "{} is not there: run `cargo build -p bithealth` first", program.display());
+        assert!(program.exists(), "{} is not there: run `cargo build --workspace` first", program.display());
         return program;
     };
     let profile = match folder.file_name().and_then(|name| name.to_str()) {
@@ -33,7 +33,7 @@ fn build() -> PathBuf {
         Some(profile) => profile,
     };
     let mut build = Command::new(cargo);
-    build.args(["build", "--quiet", "--package", "bithealth", "--bin", "bithealth", "--profile", profile]);
+    build.args(["build", "--quiet", "--workspace", "--bin", "bithealth", "--profile", profile]);
     build.arg("--target-dir").arg(folder.parent().expect("a profile lies in the target folder"));
     let status = build.current_dir(env!("CARGO_MANIFEST_DIR")).status().expect("cargo runs us, so it runs");
     assert!(status.success(), "bithealth does not build: {status}");
