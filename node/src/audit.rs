@@ -157,7 +157,7 @@ async fn draw(node: &Arc<Node>, going: &BTreeSet<NodeId>) -> Option<(NodeId, Aud
     let worker = node.clone();
     let mut due = blocking(move || due(&worker)).await;
     due.retain(|holder, _| !going.contains(holder));
-    due.retain(|holder, _| nodes.contains(holder) && node.net.is_admitted(holder) && node.answers(holder));
+    due.retain(|holder, _| nodes.contains(holder) && node.answers(holder));
     let (holder, bytes) = node.audits.with(|seen| {
         let holder = seen.auditor.next(Time(now_ms()), due.keys().copied())?;
         Some((holder, seen.auditor.bytes_for(&holder)))

@@ -24,6 +24,10 @@ const VERSION: u32 = 1;
 const REFUSING_MAX: usize = 16;
 /// Characters of a refusal's reason that are kept; ours are shorter.
 const REASON_LEN_MAX: usize = 300;
+/// Who was refused greets again so soon, then after twice as long each time,
+const GREET_AGAIN: Duration = Duration::from_millis(250);
+/// up to this long: by then a peer ends a connection with somebody that it does not know.
+const GREET_AGAIN_MAX: Duration = Duration::from_secs(4);
 /// Addresses told in a hello.
 const ADDRESSES_MAX: usize = 16;
 
@@ -89,15 +93,31 @@ pub(crate) fn hello(node: &Node) -> v1::Hello {
     }
 }
 
+/// Introduces this node, and again if it is refused: the peer may not have on its ledger yet who this is.
 async fn greet(node: Arc<Node>, peer: NodeId) {
+    let mut wait = GREET_AGAIN;
+    while !greet_once(&node, peer).await && wait <= GREET_AGAIN_MAX {
+        tokio::time::sleep(wait).await;
+        wait *= 2;
+        if !node.net.is_connected(&peer) {
+            return; // there is a greeting at the next connection
+        }
+    }
+}
+
+/// Whether there is nothing more to say.
+async fn greet_once(node: &Arc<Node>, peer: NodeId) -> bool {
     let mut stream = match node.net.open(peer, Protocol::Hello).await {
         Ok(stream) => stream,
-        Err(error) => return debug!(peer = %peer.short(), %error, "no hello"),
+        Err(error) => {
+            debug!(peer = %peer.short(), %error, "no hello");
+            return true;
+        }
     };
     match stream.ask::<v1::Hello, v1::HelloAnswer>(&hello(&node)).await {
         Ok(v1::HelloAnswer { answer: Some(Answer::Welcome(hello)) }) => {
             node.refusing.lock().expect("no holder panics").remove(&peer);
-            welcome(&node, peer, hello).await;
+            welcome(node, peer, hello).await;
         }
         Ok(v1::HelloAnswer { answer: Some(Answer::Refused(refusal)) }) => {
             warn!(peer = %peer.short(), reason = refusal.reason, "the peer refuses us");
@@ -105,10 +125,12 @@ async fn greet(node: Arc<Node>, peer: NodeId) {
             if refusing.len() < REFUSING_MAX || refusing.contains_key(&peer) {
                 refusing.insert(peer, refusal.reason.chars().take(REASON_LEN_MAX).collect());
             }
+            return refusal.genesis.as_ref() != node.chain.state().genesis_id().as_bytes();
         }
         Ok(_) => debug!(peer = %peer.short(), "an answer of a kind this version does not know"),
         Err(error) => debug!(peer = %peer.short(), %error, "no answer to our hello"),
     }
+    true
 }
 
 /// The peer welcomed us; do we welcome it?

@@ -304,21 +304,20 @@ impl Push<'_> {
                 .filter(|(shard, holder)| self.acknowledged.get(shard) != Some(holder) && shard.0 != 0)
                 .map(|(shard, holder)| (*shard, *holder))
                 .collect();
-            if due.is_empty() {
-                break;
-            }
-            let failures = self.push(&due, &failed).await?;
-            if failures.is_empty() {
-                break;
-            }
-            failed.extend(failures);
-            let moved = self.find_substitutes(&holders, &failed);
+            let moved = if due.is_empty() {
+                self.find_better(&holders, &failed)
+            } else {
+                let failures = self.push(&due, &failed).await?;
+                if failures.is_empty() {
+                    continue;
+                }
+                failed.extend(failures);
+                self.find_substitutes(&holders, &failed)
+            };
             if moved.is_empty() {
                 break;
             }
-            for (shard, substitute) in moved {
-                holders.insert(shard, substitute);
-            }
+            holders.extend(moved);
         }
         self.record_moves(&holders).await?;
         if let Some(why) = self.shortfall() {
@@ -419,6 +418,24 @@ impl Push<'_> {
         let condemned = self.node.condemned();
         let live = |node: &NodeId| self.node.answers(node) && !failed.contains(node) && !condemned.contains(node);
         bithealth_placement::substitutes(&self.policy(), self.code, &self.id, &self.author, &sites, &computed, &live)
+    }
+
+    /// Where else shards have to go if the policy does not hold though each has its place: those that stepped in for others
+    /// may stand together, and fall together.
+    fn find_better(
+        &self,
+        holders: &BTreeMap<ShardIndex, NodeId>,
+        failed: &HashSet<NodeId>,
+    ) -> Vec<(ShardIndex, NodeId)> {
+        if self.shortfall().is_none() {
+            return Vec::new();
+        }
+        let condemned = self.node.condemned();
+        let live = |node: &NodeId| self.node.answers(node) && !failed.contains(node) && !condemned.contains(node);
+        let sites: Vec<_> = self.node.sites_now().into_iter().filter(|site| live(&site.node)).collect();
+        let placed = bithealth_placement::place(&self.policy(), self.code, &self.id, &self.author, &sites);
+        let placed = (0..).map(ShardIndex).zip(placed.unwrap_or_default());
+        placed.filter(|(shard, node)| shard.0 != 0 && holders.get(shard) != Some(node)).collect()
     }
 
     /// Says on the ledger where shards stand that are not where the ledger puts them.

@@ -96,8 +96,13 @@ impl Cluster {
 
     /// A clinic that the first one invites, `voters` approve, and that joins; its node is not started.
     pub fn join_without_process(&self, name: &str, voters: &[&str]) -> Clinic {
-        let (host, clinic) = (&self.clinics[0], self.clinic(name));
-        let invite = host.invite(name);
+        self.admit(self.clinic(name), voters)
+    }
+
+    /// The same, of a clinic that is prepared.
+    pub fn admit(&self, clinic: Clinic, voters: &[&str]) -> Clinic {
+        let name = &clinic.name;
+        let invite = self.clinics[0].invite(name);
         for voter in voters {
             wait_until(&format!("{voter} hears of the invite"), || match self[voter].approve_all() {
                 0 => Err("there is none to approve".to_owned()),

@@ -53,3 +53,26 @@ fn an_organisation_gets_its_quota_and_no_more_and_is_told_so_while_others_go_on(
     south.start();
     cluster["north-1"].wait_for("all are replicated", |status| status["packs"]["replicated"] == 3);
 }
+
+#[test]
+fn shards_that_stand_together_because_others_had_no_room_are_spread_once_these_have() {
+    let cluster = Cluster::start(&["north-1", "north-2"]);
+    let mut south = cluster.clinic("south-1");
+    south.capacity = Some(CAPACITY);
+    let mut south = cluster.admit(south, &["north-2"]);
+    south.start();
+    cluster.wait_until_joined(3);
+    // More than one organisation may have in the south: what belongs there goes to the next best, in the north.
+    let record = cluster.path("record");
+    write(&record, bytes_of(1, 5 << 20));
+    cluster["north-1"].done(&["put", record.to_str().unwrap(), "--survive", "1,0", "--wait", "local"]);
+    cluster["north-2"].wait_for("it stepped in", |status| status["bytes"]["held_for_others"].as_u64() > Some(5 << 20));
+    cluster["north-1"].wait_for("too little is in the south", |status| status["packs"]["local"] == 1);
+
+    south.stop();
+    south.configure("quota_percent", "100");
+    south.start();
+
+    cluster["north-1"].wait_for("it is in the south too", |status| status["packs"]["local"] == 0);
+    assert!(south.status()["bytes"]["held_for_others"].as_u64() > Some(5 << 20));
+}

@@ -47,8 +47,9 @@ pub(super) struct Driver {
     started: Instant,
     inputs: mpsc::Receiver<Input>,
     sender: mpsc::Sender<Input>,
-    standings: mpsc::Receiver<(NodeId, Standing)>,
-    standing: mpsc::Sender<(NodeId, Standing)>,
+    standings: mpsc::Receiver<(NodeId, Option<Standing>)>,
+    /// None where a peer could not be asked.
+    standing: mpsc::Sender<(NodeId, Option<Standing>)>,
     news: mpsc::Receiver<News>,
     /// Our part in the swarm; none in a small fetch.
     joined: Option<Joined>,
@@ -58,6 +59,8 @@ pub(super) struct Driver {
     told: HashSet<NodeId>,
     /// those of them that said that they do not,
     idle: HashSet<NodeId>,
+    /// those that fetch too and could not be asked: they or we may not have admitted the other yet,
+    unreached: HashSet<NodeId>,
     /// and providers among them that have not answered who else does.
     sought: HashSet<NodeId>,
     /// Providers that asked us to send no wants, as the fetch knows it.
@@ -119,6 +122,7 @@ impl Driver {
             fellows: Arc::default(),
             told: HashSet::new(),
             idle: HashSet::new(),
+            unreached: HashSet::new(),
             sought: HashSet::new(),
             choked_by: BTreeSet::new(),
             wants: HashMap::new(),
@@ -186,6 +190,7 @@ impl Driver {
                 }
                 Some(news) = self.news.recv() => match news {
                     News::Fetches(peer) => {
+                        self.unreached.remove(&peer);
                         if self.idle.remove(&peer) {
                             self.told.remove(&peer); // it has begun, and can tell us of what it gets
                         }
@@ -196,7 +201,12 @@ impl Driver {
                 },
                 () = sleep_until(self.started, self.wake) => { self.wake = None; Input::Tick }
                 changed = peers.changed() => {
-                    if changed.is_ok() { self.ask_others(); }
+                    if changed.is_ok() {
+                        for peer in std::mem::take(&mut self.unreached) {
+                            self.ask_fetcher(peer);
+                        }
+                        self.ask_others();
+                    }
                     self.lost_provider().unwrap_or(Input::Tick)
                 }
                 Ok(()) = chokes.changed() => {
@@ -253,14 +263,20 @@ impl Driver {
         self.fetch.handle(now, input, &mut pipes, effects);
     }
 
-    /// A peer said what it has, and who else fetches.
-    fn hear(&mut self, peer: NodeId, standing: Standing, effects: &mut VecDeque<Effect>) {
+    /// A peer said what it has, and who else fetches; or could not be asked.
+    fn hear(&mut self, peer: NodeId, standing: Option<Standing>, effects: &mut VecDeque<Effect>) {
+        if standing.is_none() {
+            self.told.remove(&peer);
+            self.unreached.insert(peer);
+        }
+        let was_reached = standing.is_some();
+        let standing = standing.unwrap_or_default();
         for fetcher in standing.fetchers {
             if self.ask_fetcher(fetcher) {
                 self.handle(Input::Fetching { peer: fetcher, runs: Vec::new() }, effects);
             }
         }
-        if !standing.is_fetching {
+        if was_reached && !standing.is_fetching && self.told.contains(&peer) {
             self.idle.insert(peer);
         }
         if self.sought.remove(&peer) && self.sought.is_empty() {
@@ -277,12 +293,14 @@ impl Driver {
         self.handle(input, effects);
     }
 
-    /// Whether it can be asked.
+    /// Asks one that fetches too; whether it can be asked. Who cannot be yet is asked once it is there.
     fn ask_fetcher(&mut self, peer: NodeId) -> bool {
-        let is_peer = peer != self.node.id() && self.node.answers(&peer) && self.node.net.is_admitted(&peer);
+        let is_peer = peer != self.node.id() && self.node.answers(&peer);
         if is_peer && self.joined.is_some() {
             self.asked.insert(peer);
             self.tell_that_we_fetch(peer);
+        } else if peer != self.node.id() {
+            self.unreached.insert(peer);
         }
         is_peer
     }
@@ -295,7 +313,7 @@ impl Driver {
         let (node, pack, standing) = (self.node.clone(), self.pack, self.standing.clone());
         tokio::spawn(async move {
             let have = node.links.have_fetching(peer, &pack).await;
-            let said = have.map_or_else(|_| Standing::default(), |have| Standing::read(&have));
+            let said = have.map(|have| Standing::read(&have)).ok();
             let _ = standing.send((peer, said)).await; // the fetch has ended
         });
     }
@@ -352,7 +370,7 @@ impl Driver {
                 if !shards.is_empty() {
                     let _ = sender.send(Input::Provider { peer, shards }).await; // the fetch has ended
                 }
-                let _ = standing.send((peer, Standing::read(&have))).await;
+                let _ = standing.send((peer, Some(Standing::read(&have)))).await;
             });
         }
     }
