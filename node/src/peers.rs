@@ -114,7 +114,7 @@ async fn greet_once(node: &Arc<Node>, peer: NodeId) -> bool {
             return true;
         }
     };
-    match stream.ask::<v1::Hello, v1::HelloAnswer>(&hello(&node)).await {
+    match stream.ask::<v1::Hello, v1::HelloAnswer>(&hello(node)).await {
         Ok(v1::HelloAnswer { answer: Some(Answer::Welcome(hello)) }) => {
             node.refusing.lock().expect("no holder panics").remove(&peer);
             welcome(node, peer, hello).await;

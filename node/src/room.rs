@@ -134,7 +134,7 @@ impl Room {
 
     /// What was claimed counts for its owner, once the ledger tells whose it is.
     pub fn settle(&self, owner_of: impl Fn(&PackId) -> Option<MemberId>) {
-        let claimed: Vec<_> = self.books().claimed.iter().map(|(shard, _)| *shard).collect();
+        let claimed: Vec<_> = self.books().claimed.keys().copied().collect();
         // The ledger is not asked while the books are locked.
         let owners: Vec<_> = claimed.into_iter().filter_map(|shard| Some((shard, owner_of(&shard.0)?))).collect();
         let mut books = self.books();
