@@ -3,6 +3,7 @@
 pub mod allocator;
 pub mod audit;
 pub mod audited;
+mod background;
 pub mod chain;
 pub mod cli;
 pub mod client;

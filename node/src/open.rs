@@ -1,7 +1,9 @@
 //! Reading a record back: from our own packs, or from whoever holds the shards of the pack it lies in.
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bithealth_envelope::OrganisationKeys;
 use bithealth_exchange::Priority;
@@ -16,6 +18,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tracing::warn;
 
+use crate::background::in_background;
 use crate::chain::Chain;
 use crate::fetch::{self, Ahead, FetchError};
 use crate::keys::NodeKeys;
@@ -26,6 +29,8 @@ use crate::vault::{Vault, VaultError};
 
 /// A record whose sealed bytes are at most this long is read as one run: one request, one round trip.
 const ONE_RUN_LEN_MAX: u64 = 1 << 20;
+/// How often a granted catalog is asked for that could not be fetched.
+const RETRY: Duration = Duration::from_secs(10);
 /// Chunks opened in one job.
 const JOB_CHUNKS: usize = 4;
 /// Jobs under way for one reader: 1 MiB each from our own disk.
@@ -361,11 +366,15 @@ fn granted_key(
 pub async fn watch_grants(node: Arc<Node>) {
     let mut changes = node.chain.watch();
     let mut peers = node.peers_changed.subscribe();
-    let mut done: std::collections::HashSet<PackId> = std::collections::HashSet::new();
+    let mut done: HashSet<PackId> = HashSet::new();
+    // Those whose catalog could not be fetched: tried again when somebody comes or goes, and now and then.
+    let mut waiting: HashSet<PackId> = HashSet::new();
+    let mut retry = tokio::time::interval(RETRY);
     loop {
         let new: Vec<(PackId, Salt, MemberId)> = {
             let state = node.chain.state();
-            let unseen = state.packs().filter(|pack| !pack.commit.wraps.is_empty() && !done.contains(&pack.id));
+            let is_seen = |id: &PackId| done.contains(id) || waiting.contains(id);
+            let unseen = state.packs().filter(|pack| !pack.commit.wraps.is_empty() && !is_seen(&pack.id));
             unseen
                 .filter_map(|pack| {
                     let salt = pack.commit.pack.as_ref()?.salt.as_ref().try_into().ok()?;
@@ -377,12 +386,16 @@ pub async fn watch_grants(node: Arc<Node>) {
         for (pack, salt, _) in new {
             match take_grant(&node, &pack, &salt).await {
                 Ok(()) => drop(done.insert(pack)),
-                Err(error) => warn!(pack = %pack.short(), %error, "a granted catalog cannot be fetched yet"),
+                Err(error) => {
+                    warn!(pack = %pack.short(), %error, "a granted catalog cannot be fetched yet");
+                    waiting.insert(pack);
+                }
             }
         }
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return },
-            _ = peers.changed() => {}
+            _ = peers.changed() => waiting.clear(),
+            _ = retry.tick() => waiting.clear(),
         }
     }
 }
@@ -395,7 +408,7 @@ async fn take_grant(node: &Arc<Node>, pack: &PackId, salt: &Salt) -> anyhow::Res
         (pack.commit.clone(), pack.author)
     };
     let (worker, of, wraps) = (node.clone(), *salt, commit.wraps);
-    let key = blocking(move || granted_key(&worker.keys.organisation, &of, &wraps)).await;
+    let key = in_background(move || granted_key(&worker.keys.organisation, &of, &wraps)).await;
     let Ok(key) = key else { return Ok(()) }; // it is for others
     let descriptor = commit.pack.unwrap_or_default();
     let sealed = match node.vault.granted_catalog(pack)? {

@@ -15,6 +15,9 @@
 //! An organisation signs with its first key, which is its id, or with one that its members let it go on with; such a
 //! message names the key. Whether the organisation holds that key shows in the ledger ([`crate::State::member`]).
 
+use std::collections::HashMap;
+use std::sync::{LazyLock, RwLock};
+
 use bithealth_proto::{digest, encode, v1};
 use bithealth_types::{GenesisId, MemberId, NodeId};
 use bytes::Bytes;
@@ -273,10 +276,25 @@ pub fn verify_keys(keys: &v1::MemberKeys) -> Result<(MemberId, [u8; 32]), Member
 
 /// Whether `public` signed `message`; the strict verification, which accepts one form of a signature only.
 pub(crate) fn signed_by(public: &[u8], message: &[u8], signature: &[u8]) -> bool {
-    let key = public.try_into().ok().and_then(|bytes| VerifyingKey::from_bytes(bytes).ok());
-    let signature = Signature::from_slice(signature).ok();
-    key.zip(signature).is_some_and(|(key, signature)| key.verify_strict(message, &signature).is_ok())
+    let (Ok(public), Ok(signature)) = (public.try_into(), Signature::from_slice(signature)) else { return false };
+    let known = KNOWN_KEYS.read().expect("no holder panics").get(&public).copied();
+    let Some(key) = known.or_else(|| VerifyingKey::from_bytes(&public).ok()) else { return false };
+    let is_signed = key.verify_strict(message, &signature).is_ok();
+    if is_signed && known.is_none() {
+        let mut keys = KNOWN_KEYS.write().expect("no holder panics");
+        if keys.len() >= KNOWN_KEYS_MAX {
+            keys.clear();
+        }
+        keys.insert(public, key);
+    }
+    is_signed
 }
+
+/// Keys that signed something, decompressed: that is a tenth of a verification, and most signatures are by few. Only who
+/// signed gets in, so that strangers cannot push them out.
+static KNOWN_KEYS: LazyLock<RwLock<HashMap<[u8; 32], VerifyingKey>>> = LazyLock::new(RwLock::default);
+/// More than the nodes and organisations of a network of hundreds.
+const KNOWN_KEYS_MAX: usize = 1024;
 
 fn verify(
     what: &'static str,

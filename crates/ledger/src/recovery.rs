@@ -47,7 +47,7 @@ pub struct RecoveryPolicy {
 #[non_exhaustive]
 pub enum NotPolicy {
     /// Too few or too many are needed.
-    #[error("the recovery policy needs {got} {what} of {of}; 1 to {of} can be, and at most {max} named")]
+    #[error("the recovery policy needs {got} of {of} {what}: name 1 to {max}, and need at least 1 of them")]
     Count {
         /// Of whom.
         what: &'static str,

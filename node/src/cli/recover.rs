@@ -44,8 +44,8 @@ pub(crate) fn read_policy(path: &Path) -> Result<v1::RecoveryPolicy, Failure> {
     let text = std::fs::read_to_string(path).map_err(|error| Failure::file(path, error))?;
     let wrong = |what: &dyn std::fmt::Display| {
         Failure::new(format_args!("{} is no recovery policy: {what}", path.display())).next(
-            "write threshold = 2, holders = [keys of `bithealth admin recovery-key`], delay = \"72h\", witnesses = [keys \
-             of `bithealth ledger witness-key`], cosignatures = 1",
+            "write five lines: threshold = 2 / holders = [\"KEY\", \"KEY\"], of `bithealth admin recovery-key` / delay = \
+             \"72h\" / witnesses = [\"KEY\"], of `bithealth ledger witness-key` / cosignatures = 1",
         )
     };
     let file: PolicyFile = toml::from_str(&text).map_err(|error| wrong(&error))?;

@@ -65,7 +65,11 @@ pub(crate) fn cosign(args: CosignArgs, show: Show) -> Result<Exit, Failure> {
         let height = count(checkpoint.len);
         format!("{}: {} cosigned height {height} of {origin}", output.display(), key.public().name())
     });
-    show.note("send it back: a member runs `bithealth ledger cosigned FILE --witness KEY`");
+    // Recoveries are a log of their own, whose cosignatures go elsewhere.
+    show.note(match origin.ends_with("/recovery") {
+        true => "send it back: a member runs `bithealth admin recover submit FILE`",
+        false => "send it back: a member runs `bithealth ledger cosigned FILE --witness KEY`",
+    });
     Ok(Exit::Done)
 }
 
