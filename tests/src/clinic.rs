@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::network::Wire;
-use crate::{Distance, program, text, wait_until};
+use crate::{WIRED_PORT, program, text, wait_until};
 
 /// How long a command may take.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(120);
@@ -91,7 +91,7 @@ impl Clinic {
 
     /// The same on a network: there it has an address of its own, and a port that stays.
     pub(crate) fn wired(mut self, wire: Wire) -> Self {
-        self.listen = vec!["--listen".to_owned(), format!("/ip4/{}/tcp/4401", wire.address)];
+        self.listen = vec!["--listen".to_owned(), format!("/ip4/{}/tcp/{WIRED_PORT}", wire.address)];
         self.wire = Some(wire);
         self
     }
@@ -170,20 +170,14 @@ impl Clinic {
         std::fs::write(&path, changed.collect::<String>()).expect("the configuration can be written");
     }
 
-    /// Calls its first contact over a line of that length from now on: each way takes `one_way`. Before its node starts.
-    ///
-    /// # Panics
-    /// If it has no contact on 127.0.0.1.
-    pub fn move_away(&self, one_way: Duration) {
+    /// Its only contact is called at another address from now on.
+    pub(crate) fn call_at(&self, address: SocketAddr) {
         let path = self.home.join("config.toml");
         let config = std::fs::read_to_string(&path).expect("a clinic that is set up has a configuration");
-        let (_, contact) = config.split_once("contacts = ").expect("a configuration names contacts");
-        let (_, port) = contact.split_once("/ip4/127.0.0.1/tcp/").expect("a contact on 127.0.0.1");
-        let (port, _) = port.split_once('/').expect("a contact names its node behind the port");
-        let target = SocketAddr::from(([127, 0, 0, 1], port.parse().expect("a port")));
-        let distance = Distance::new(target, one_way);
-        let (before, after) = (format!("/tcp/{port}/"), format!("/tcp/{}/", distance.address().port()));
-        std::fs::write(&path, config.replace(&before, &after)).expect("the configuration can be written");
+        let (before, contact) = config.split_once("contacts = [\"").expect("a configuration names contacts");
+        let (_, node) = contact.split_once("/p2p/").expect("a contact names its node");
+        let config = format!("{before}contacts = [\"/ip4/{}/tcp/{}/p2p/{node}", address.ip(), address.port());
+        std::fs::write(&path, config).expect("the configuration can be written");
     }
 
     /// Starts the node and waits until it answers.

@@ -2,12 +2,13 @@
 
 use std::ops::{Index, IndexMut};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::network::{Network, Place};
-use crate::{Clinic, wait_until};
+use crate::{Clinic, WIRED_PORT, wait_until};
 
 /// Clinics that know one another, in a folder that vanishes with them.
 #[derive(Debug)]
@@ -41,6 +42,24 @@ impl Cluster {
     pub fn start_wired(names: &[&str]) -> Self {
         let wire = |clinic: Clinic, network: &mut Network| clinic.wired(network.wire());
         Self::start_on(Some(Network::private()), names, Clinic::init, wire, |_| {})
+    }
+
+    /// Two clinics, the second of which holds nothing for others and stands so far away that each way takes `one_way`.
+    ///
+    /// # Panics
+    /// As [`Self::start_wired`].
+    pub fn start_far(names: [&str; 2], one_way: Duration) -> Self {
+        let wire = |mut clinic: Clinic, network: &mut Network| {
+            clinic.capacity = (clinic.name == names[1]).then_some("0");
+            clinic.wired(network.wire())
+        };
+        let mut cluster = Self::start_on(Some(Network::private()), &names, Clinic::init, wire, |_| {});
+        cluster[names[1]].stop();
+        let network = cluster.network.as_mut().expect("it was started on one");
+        let address = network.set_apart(WIRED_PORT, one_way);
+        cluster[names[1]].call_at(address);
+        cluster[names[1]].start();
+        cluster
     }
 
     /// The same on one LAN, where nobody is told how to listen.

@@ -1,7 +1,7 @@
 //! A line between two processes that is as long as an ocean is wide: what goes in comes out a fixed time later.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,30 +13,38 @@ const RUN_LEN: usize = 64 << 10;
 /// Runs under way in one direction: 256 MiB, more than a window holds, so that only the distance slows anything down.
 const RUNS_MAX: usize = 4096;
 
-/// A TCP port on 127.0.0.1 that leads to another one, each way of which takes `one_way`.
+/// A TCP port that leads to another one, each way of which takes `one_way`.
 #[derive(Debug)]
-pub struct Distance {
+pub(crate) struct Distance {
     address: SocketAddr,
 }
 
 impl Distance {
-    /// Listens for as long as the process lives.
+    /// Listens for as long as the process lives, at `listen`, on a thread that does `before` first.
     ///
     /// # Panics
     /// If no port can be had.
-    pub fn new(target: SocketAddr, one_way: Duration) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-        let address = listener.local_addr().expect("it is bound");
+    pub(crate) fn new(
+        listen: IpAddr,
+        target: SocketAddr,
+        one_way: Duration,
+        before: impl FnOnce() + Send + 'static,
+    ) -> Self {
+        let (told, address) = sync_channel(1);
+        // Threads that it starts are in its network namespace.
         thread::spawn(move || {
+            before();
+            let listener = TcpListener::bind((listen, 0)).expect("a port is free");
+            told.send(listener.local_addr().expect("it is bound")).expect("the address is waited for");
             for near in listener.incoming().flatten() {
                 thread::spawn(move || join(&near, target, one_way));
             }
         });
-        Self { address }
+        Self { address: address.recv().expect("it listens") }
     }
 
     /// Where it begins.
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 }
@@ -86,7 +94,7 @@ mod tests {
     fn what_goes_in_comes_out_in_order_and_no_sooner_than_the_way_takes() {
         let echo = TcpListener::bind("127.0.0.1:0").unwrap();
         let one_way = Duration::from_millis(30);
-        let distance = Distance::new(echo.local_addr().unwrap(), one_way);
+        let distance = Distance::new([127, 0, 0, 1].into(), echo.local_addr().unwrap(), one_way, || ());
         thread::spawn(move || {
             let mut end = echo.accept().unwrap().0;
             let mut bytes = [0; 5];

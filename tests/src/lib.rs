@@ -14,9 +14,12 @@ mod wait;
 pub use clinic::{Answer, Clinic};
 pub use cluster::Cluster;
 pub use dice::Dice;
-pub use distance::Distance;
+use distance::Distance;
 pub use files::{bytes_of, files_of, real_data, same_files, text, write};
 pub use guest::Guest;
 pub use network::{Nat, Place};
 pub use program::program;
 pub use wait::{soon, wait_until};
+
+/// Where a clinic on a network of ours listens.
+const WIRED_PORT: u16 = 4401;

@@ -1,9 +1,17 @@
 //! Networks that are not kind: each clinic in a Linux network namespace of its own, with one wire to a switch, or to a
 //! router that hides it. They can be taken apart, and addresses change.
 
+use std::fs::File;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::Distance;
 
 /// What the names of our namespaces begin with; then the id of the process, and how many networks it made before.
 const PREFIX: &str = "bithealth-";
@@ -151,6 +159,26 @@ impl Network {
         for (at, on) in side_of.iter().enumerate() {
             ip(&["-n", &self.switch(), "link", "set", &port(at), "master", &side(*on)]);
         }
+    }
+
+    /// Puts the first two clinics so far apart that they hear each other only through one TCP port, each way of which takes
+    /// `one_way`: it leads from the second to this port of the first. Where it begins.
+    pub(crate) fn set_apart(&mut self, port: u16, one_way: Duration) -> SocketAddr {
+        self.part(&[0, 1]);
+        let ends = [254, 253].map(|end| format!("{}.{end}", self.net));
+        for (at, end) in ends.iter().enumerate() {
+            let (switch, side, clinic) = (self.switch(), side(at), format!("{}.{}/32", self.net, at + 1));
+            ip(&["-n", &switch, "address", "add", &format!("{end}/32"), "dev", &side]);
+            ip(&["-n", &switch, "route", "add", &clinic, "dev", &side, "src", end]);
+        }
+        let address = |text: &str| text.parse::<IpAddr>().expect("an address of ours");
+        let target = SocketAddr::new(address(&format!("{}.1", self.net)), port);
+        let switch = File::open(format!("/var/run/netns/{}", self.switch())).expect("the switch is a namespace");
+        let enter = move || {
+            let network = Some(LinkNameSpaceType::Network);
+            move_into_link_name_space(switch.as_fd(), network).expect("its namespace can be entered");
+        };
+        Distance::new(address(&ends[1]), target, one_way, enter).address()
     }
 
     fn want_sides(&mut self, count: usize) {

@@ -1,6 +1,7 @@
 //! One small record read from a clinic that is far away: how many round trips that takes.
 //!
-//! Two real nodes, with a line between them each way of which takes half of the round trip. Whole commands are measured, so
+//! Two real nodes in network namespaces, with nothing between them but a line each way of which takes half of the round trip
+//! (root, and `ip` of iproute2). Whole commands are measured, so
 //! the start of the program, its way to the node and the file it writes count too; how long they take is measured with the
 //! same command at home.
 
@@ -38,14 +39,9 @@ pub(crate) struct Report {
 /// Runs both nodes and reads.
 pub(crate) fn measure(args: &ReadsArgs) -> Result<Report> {
     let round_trip = Duration::from_millis(args.round_trip_ms);
-    let cluster = Cluster::start(&["north-1"]);
-    let mut reader = cluster.clinic("south-1");
-    reader.capacity = Some("0"); // it holds nothing, so all that it reads comes from far away
-    let joined = reader.join(&cluster["north-1"].invite("south-1"));
-    anyhow::ensure!(joined.exit == 0, "{joined:?}");
-    reader.move_away(round_trip / 2);
-    reader.start();
-    connected(&reader);
+    // The reader holds nothing, so all that it reads comes from far away.
+    let mut cluster = Cluster::start_far(["north-1", "south-1"], round_trip / 2);
+    connected(&cluster["south-1"]);
     // One record for each read, and of each kind: nothing of it has come before.
     let count = args.rounds as usize;
     let folder = cluster.path("records");
@@ -54,7 +50,8 @@ pub(crate) fn measure(args: &ReadsArgs) -> Result<Report> {
     }
     let survive = ["--for", "south-1", "--survive", "0,0"];
     cluster["north-1"].put_replicated(&folder, &survive);
-    let records: Vec<String> = (0..2 * count).map(|index| reader.record_named(&format!("r{index}"))).collect();
+    let records = (0..2 * count).map(|index| cluster["south-1"].record_named(&format!("r{index}")));
+    let records: Vec<String> = records.collect();
 
     let back = cluster.path("back");
     let read = |clinic: &Clinic, record: &str| {
@@ -64,15 +61,15 @@ pub(crate) fn measure(args: &ReadsArgs) -> Result<Report> {
     };
     let (warm, cold) = records.split_at(count);
     let at_home = warm.iter().map(|record| read(&cluster["north-1"], record)).collect();
-    let warm = warm.iter().map(|record| read(&reader, record)).collect();
+    let warm = warm.iter().map(|record| read(&cluster["south-1"], record)).collect();
     let (mut connecting, mut colds) = (Vec::new(), Vec::new());
     for record in cold {
-        reader.stop();
+        cluster["south-1"].stop();
         let began = Instant::now();
-        reader.start();
-        connected(&reader);
+        cluster["south-1"].start();
+        connected(&cluster["south-1"]);
         connecting.push(began.elapsed().as_secs_f64());
-        colds.push(read(&reader, record));
+        colds.push(read(&cluster["south-1"], record));
     }
     Ok(Report {
         round_trip_s: round_trip.as_secs_f64(),

@@ -268,7 +268,7 @@ mod tests {
         let policy = policy_of(&file(2, "72h")).unwrap();
         assert_eq!((policy.threshold, policy.delay_ms, policy.keys.len()), (2, 72 * 3_600_000, 3));
         assert!(policy.keys.is_sorted());
-        assert!(policy_of(&file(4, "72h")).unwrap_err().what.contains("4 holders of 3"));
+        assert!(policy_of(&file(4, "72h")).unwrap_err().what.contains("4 of 3 holders"));
         assert!(policy_of(&file(2, "0s")).unwrap_err().what.contains("delay"));
         assert!(policy_of(&(file(2, "1h") + "\nkeys = 1")).unwrap_err().what.contains("keys"));
     }
