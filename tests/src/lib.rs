@@ -1,5 +1,5 @@
-//! Whole systems for tests: clinics of real processes, on 127.0.0.1 or on a network that can be taken apart and hides them, asked through
-//! the command line as people do.
+//! Whole systems for tests: clinics of real processes, on 127.0.0.1 or on a network that can be taken apart and hides them,
+//! asked through the command line as people do.
 
 mod clinic;
 mod cluster;

@@ -282,7 +282,7 @@ pub enum LedgerCommand {
         /// The genesis of the network, from a source you trust
         #[arg(long, value_name = "FILE")]
         genesis: PathBuf,
-        /// The file that was notarised
+        /// The file that was notarised, or the contents of the record
         #[arg(long, value_name = "FILE")]
         file: Option<PathBuf>,
         /// For evidence of a fork: headers that `ledger headers` wrote

@@ -1,6 +1,7 @@
 //! Fetches in virtual time, from nine providers that are slow, die, stall, lie, or lack what they said they have.
 //!
-//! And swarms of nodes that fetch one pack at once and serve one another. Each seed is one fetch, or one swarm. The first seed is the day, so that every day tries others; `BITHEALTH_SEED` sets it instead.
+//! And swarms of nodes that fetch one pack at once and serve one another. Each seed is one fetch, or one swarm. The first
+//! seed is the day, so that every day tries others; `BITHEALTH_SEED` sets it instead.
 
 mod swarm;
 mod world;
