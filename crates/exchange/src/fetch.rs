@@ -68,6 +68,8 @@ pub struct Fetch {
     /// Lent by the caller while it tells something.
     pipes: Pipes,
     providers: BTreeMap<NodeId, Provider>,
+    /// Who asks to be sent nothing, and since when: it may become a provider only later.
+    chokes: BTreeMap<NodeId, Time>,
     wants: BTreeMap<WantId, OpenWant>,
     /// The same by run.
     wants_of_run: Vec<Vec<WantId>>,
@@ -126,6 +128,7 @@ impl Fetch {
             table,
             pipes: Pipes::default(),
             providers: BTreeMap::new(),
+            chokes: BTreeMap::new(),
             wants: BTreeMap::new(),
             wants_of_run: vec![Vec::new(); run_count],
             wants_made: 0,
@@ -246,7 +249,9 @@ impl Fetch {
             if peer == self.spec.here {
                 self.pipes.is_near(peer);
             }
-            self.providers.insert(peer, Provider::new(&peer, ShardSet::default(), now));
+            let mut provider = Provider::new(&peer, ShardSet::default(), now);
+            provider.choked_since = self.chokes.get(&peer).copied();
+            self.providers.insert(peer, provider);
         }
         self.providers.get_mut(&peer)
     }
@@ -296,6 +301,10 @@ impl Fetch {
     }
 
     fn on_choke(&mut self, peer: NodeId, since: Option<Time>) {
+        match since {
+            Some(since) => drop(self.chokes.insert(peer, since)),
+            None => drop(self.chokes.remove(&peer)),
+        }
         if let Some(provider) = self.providers.get_mut(&peer) {
             provider.choked_since = since;
         }
