@@ -1,7 +1,12 @@
-//! Our side of the exchange: one long-lived substream to each provider, asks and answers pipelined on it.
+//! Our side of the exchange: long-lived substreams to each provider, asks and answers pipelined on them.
+//!
+//! One carries what is large, and several more the wants of small reads. A stream may always carry 128 KiB without
+//! waiting for its receiver: it begins with 256 KiB, and gets more once half of it is used (yamux, spec.md, flow control).
+//! So an answer of 200 KiB comes in one round trip only if several streams carry it; and a read does not wait behind the
+//! runs of a restore.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bithealth_exchange::Priority;
@@ -17,17 +22,31 @@ use crate::swarm::Swarm;
 const ASKS_QUEUED_MAX: usize = 32;
 /// Leaves in one frame of a pushed shard: 256 KiB, past which frames get no faster.
 const PUSH_LEAVES: usize = 16;
+/// Most leaves of a small want: 64 KiB, of which a stream may always carry two.
+pub const SMALL_LEAVES_MAX: u32 = 4;
+/// Streams to one provider that small wants take in turn.
+const SMALL_STREAMS: usize = 4;
 
 /// Streams to providers, opened when first used.
+#[derive(Clone)]
 pub struct Links {
     net: Net,
-    links: Mutex<HashMap<NodeId, Place>>,
+    places: Arc<Mutex<HashMap<NodeId, Arc<Places>>>>,
     choked_by: watch::Sender<BTreeSet<NodeId>>,
     swarm: Arc<Swarm>,
 }
 
-/// Where the stream to one provider stands once it is open; whoever opens it holds the lock.
-type Place = Arc<tokio::sync::Mutex<Option<Arc<Link>>>>;
+/// Where the streams to one provider stand.
+#[derive(Default)]
+struct Places {
+    large: Place,
+    small: [Place; SMALL_STREAMS],
+    /// Which of the small ones has the next turn.
+    turn: AtomicUsize,
+}
+
+/// Where a stream stands once it is open; whoever opens it holds the lock.
+type Place = tokio::sync::Mutex<Option<Arc<Link>>>;
 
 /// Why a provider gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -112,7 +131,7 @@ enum Key {
 impl Links {
     /// No streams yet. What providers tell unasked goes to `swarm`.
     pub fn new(net: Net, swarm: Arc<Swarm>) -> Self {
-        Self { net, links: Mutex::default(), choked_by: watch::channel(BTreeSet::new()).0, swarm }
+        Self { net, places: Arc::default(), choked_by: watch::channel(BTreeSet::new()).0, swarm }
     }
 
     /// The providers that ask us to send no wants, and when that changes.
@@ -159,7 +178,7 @@ impl Links {
         count: u32,
         priority: Priority,
     ) -> Result<Wanted, LinkError> {
-        let link = self.link(node).await?;
+        let link = if count <= SMALL_LEAVES_MAX { self.small(node).await? } else { self.link(node).await? };
         let id = link.id();
         let (pack, priority) = (Bytes::copy_from_slice(pack.as_bytes()), want_priority(priority).into());
         let ask = Ask::Want(v1::Want { id, pack, shard: shard.0.into(), leaf: leaf.0, count, priority });
@@ -211,8 +230,29 @@ impl Links {
         link.send(Ask::Drop(v1::DropShard { pack, shard: shard.0.into() })).await
     }
 
+    /// The stream for all but small wants.
     async fn link(&self, node: NodeId) -> Result<Arc<Link>, LinkError> {
-        let place = self.links.lock().expect("no holder panics").entry(node).or_default().clone();
+        self.open(node, &self.places(node).large).await
+    }
+
+    /// The stream whose turn it is. Whoever must open it opens all, so that none of the next wants waits for that.
+    async fn small(&self, node: NodeId) -> Result<Arc<Link>, LinkError> {
+        let places = self.places(node);
+        let at = places.turn.fetch_add(1, Ordering::Relaxed) % SMALL_STREAMS;
+        if !is_open(&places.small[at]) {
+            for other in (0..SMALL_STREAMS).filter(|other| *other != at) {
+                let (links, places) = (self.clone(), places.clone());
+                tokio::spawn(async move { links.open(node, &places.small[other]).await });
+            }
+        }
+        self.open(node, &places.small[at]).await
+    }
+
+    fn places(&self, node: NodeId) -> Arc<Places> {
+        self.places.lock().expect("no holder panics").entry(node).or_default().clone()
+    }
+
+    async fn open(&self, node: NodeId, place: &Place) -> Result<Arc<Link>, LinkError> {
         let mut place = place.lock().await;
         if let Some(link) = place.as_ref().filter(|link| !link.is_closed()) {
             return Ok(link.clone());
@@ -222,6 +262,11 @@ impl Links {
         *place = Some(link.clone());
         Ok(link)
     }
+}
+
+/// Whether a stream stands there that nobody is opening.
+fn is_open(place: &Place) -> bool {
+    place.try_lock().is_ok_and(|place| place.as_ref().is_some_and(|link| !link.is_closed()))
 }
 
 impl Link {

@@ -49,7 +49,7 @@ impl Priority {
 pub struct ServeConfig {
     /// Peers with a stream open: as many as may be connected.
     pub peers_max: usize,
-    /// Streams of one peer. One is used, and one may be left of a connection that was lost.
+    /// Streams of one peer. Five are used, and as many may be left of a connection that was lost.
     pub streams_per_peer_max: usize,
     /// Wants of one peer that wait; one more is refused.
     pub wants_queued_max: usize,
@@ -71,7 +71,7 @@ impl Default for ServeConfig {
     fn default() -> Self {
         Self {
             peers_max: 256,
-            streams_per_peer_max: 4,
+            streams_per_peer_max: 12,
             wants_queued_max: 256,
             wants_choked_at: 128,
             wants_unchoked_at: 32,

@@ -22,8 +22,9 @@ const PREFIX_LEN: usize = 4;
 /// and a run of leaves goes out in one write.
 const WRITE_BUFFER_LEN: usize = 256 << 10;
 
-/// What is read ahead, so that small frames do not cost a read each.
-const READ_BUFFER_LEN: usize = 64 << 10;
+/// What is read ahead, so that small frames do not cost a read each. What of a large one is read ahead is copied once
+/// more than the rest.
+const READ_BUFFER_LEN: usize = 16 << 10;
 
 /// A message's rest of at least this many bytes is read straight into its own memory, past the read buffer.
 const DIRECT_READ_MIN: usize = 8 << 10;

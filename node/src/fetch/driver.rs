@@ -15,7 +15,7 @@ use super::assemble::LeafMap;
 use super::gathered::Gathered;
 use super::parts::Parts;
 use super::{FetchError, SWARM_LEN_MIN, roots_of};
-use crate::links::Wanted;
+use crate::links::{SMALL_LEAVES_MAX, Wanted};
 use crate::node::Node;
 use crate::replicate::blocking;
 use crate::serving::leaves;
@@ -32,6 +32,8 @@ const ASKED_WHO_FETCHES: usize = 3;
 /// A fetch of so many bytes asks for little until it knows who else fetches, at most for so long.
 const SEEK_LEN_MIN: u64 = 4 << 20;
 const SEEK_MS: u64 = 150;
+/// A fetch of so few bytes asks for small runs, which several streams carry side by side.
+const SMALL_LEN_MAX: u64 = 512 << 10;
 /// How long a fetch that no known provider can complete waits for others to be asked or to come.
 const STARVED_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -98,7 +100,10 @@ impl Driver {
             Need::Ranges(ranges) => ranges.iter().map(|(_, leaves)| leaves.len() as u64 * LEAF_LEN as u64).sum(),
         };
         let seek_ms = if wanted_len >= SEEK_LEN_MIN { SEEK_MS } else { 0 };
-        let config = Config { seek_ms, ..Config::default() };
+        let mut config = Config { seek_ms, ..Config::default() };
+        if wanted_len <= SMALL_LEN_MAX {
+            config.run_leaves = SMALL_LEAVES_MAX;
+        }
         let spec = Spec { pack, code, leaf_count, roots: roots.clone(), need, here: node.id(), config };
         let mut seed = [0; 8];
         getrandom::fill(&mut seed).expect("the system's random source answers");
