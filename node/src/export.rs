@@ -162,7 +162,7 @@ fn open_run(group: Vec<Found>, start: u64, bytes: &[u8]) -> Job {
         match open_small(&found, &bytes[at..at + found.row.len as usize]) {
             Some(plaintext) => {
                 begin(&mut frames, &found.row);
-                put_frame(&mut frames, Frame::Data(plaintext.into()));
+                put_frame(&mut frames, Frame::Data(plaintext));
                 put_frame(&mut frames, Frame::End(v1::PutEnd {}));
             }
             None => others.push(found),
@@ -172,7 +172,7 @@ fn open_run(group: Vec<Found>, start: u64, bytes: &[u8]) -> Job {
 }
 
 /// A record of one chunk that lies in one run.
-fn open_small(found: &Found, run: &[u8]) -> Option<Vec<u8>> {
+fn open_small(found: &Found, run: &[u8]) -> Option<Bytes> {
     let manifest_at = run.len().checked_sub(found.row.manifest_len as usize)?;
     let opener = RecordOpener::new(&found.salt, &found.row, &run[manifest_at..]).ok()?;
     let [piece] = opener.locate(0..opener.plaintext_len().max(1).min(opener.plaintext_len())).ok()?.try_into().ok()?;

@@ -11,7 +11,7 @@ use bithealth_grant::{OrganisationSealing, Readers, Sealing};
 use bithealth_pack::{CatalogError, OpenError, Piece, RecordOpener, open_catalog};
 use bithealth_proto::v1::{self, CatalogRow};
 use bithealth_types::{MemberId, PackId, RecordId};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
 use tokio::sync::mpsc;
@@ -181,14 +181,14 @@ impl Reading {
         });
         tokio::spawn(async move {
             let wanted = start..end;
-            let opening = Opening { opener, pieces, start };
+            let opening = Opening { opener, pieces };
             let bytes = match in_run {
                 Some(bytes) => bytes,
                 None => {
                     let (worker, range) = (node.clone(), wanted.clone());
                     // Read and opened in one go: a passage between threads costs as much as opening a small chunk.
                     let here = blocking(move || match read_here(&worker, &salt, range) {
-                        Ok(bytes) => Ok(opening.open(&bytes)),
+                        Ok(bytes) => Ok(opening.open(bytes)),
                         Err(error) => Err((opening, error)),
                     });
                     let (opening, error) = match here.await {
@@ -210,22 +210,21 @@ impl Reading {
 struct Opening {
     opener: Arc<RecordOpener>,
     pieces: Vec<Piece>,
-    /// Where the first of them starts in its pack.
-    start: u64,
 }
 
 impl Opening {
-    fn open(self, bytes: &Bytes) -> Result<Vec<Bytes>, OpenError> {
+    /// Opens them in the memory that holds them, if nobody else needs it.
+    fn open(self, bytes: Bytes) -> Result<Vec<Bytes>, OpenError> {
+        let mut rest = BytesMut::from(bytes);
         let open = |piece: Piece| {
-            let at = (piece.offset - self.start) as usize;
-            let chunk = self.opener.chunk(piece.index, &bytes[at..at + piece.sealed_len as usize])?;
-            Ok(Bytes::from(chunk).slice(piece.range))
+            let sealed = rest.split_to(rest.len().min(piece.sealed_len as usize));
+            Ok(self.opener.chunk_in_place(piece.index, sealed)?.slice(piece.range))
         };
         self.pieces.into_iter().map(open).collect()
     }
 
     async fn open_on_worker(self, record: RecordId, bytes: Bytes) -> Result<Vec<Bytes>, ReadRecordError> {
-        blocking(move || self.open(&bytes)).await.map_err(|error| ReadRecordError::Open { record, error })
+        blocking(move || self.open(bytes)).await.map_err(|error| ReadRecordError::Open { record, error })
     }
 }
 

@@ -17,8 +17,8 @@ use tokio::sync::mpsc;
 use crate::serving::Outgoing;
 use crate::vault::node_id;
 
-/// Leaves that came lately: two packs.
-const KEPT_BYTES_MAX: u64 = 32 << 20;
+/// Leaves that came lately: one pack. Those that are still being read lie here in any case.
+const KEPT_BYTES_MAX: u64 = 16 << 20;
 /// Peers that are told what comes of one pack: as many as are told of one another.
 const FOLLOWERS_MAX: usize = FETCHERS_MAX;
 

@@ -183,13 +183,21 @@ impl Sealer {
     /// # Errors
     /// [`OpenError::TooShort`] or [`OpenError::Refused`]; `buffer` is of no use then.
     pub fn open(&self, part: Part, buffer: &mut Vec<u8>) -> Result<(), OpenError> {
+        let len = self.open_slice(part, buffer)?;
+        buffer.truncate(len);
+        Ok(())
+    }
+
+    /// Opens `buffer` in place; of how many bytes at its front the plaintext is.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_slice(&self, part: Part, buffer: &mut [u8]) -> Result<usize, OpenError> {
         if buffer.len() < SEAL_OVERHEAD {
             return Err(OpenError::TooShort { got: buffer.len(), min: SEAL_OVERHEAD });
         }
-        if !open_once(&self.part_key(part), &self.associated_data(part), buffer) {
-            return Err(OpenError::Refused { part });
-        }
-        Ok(())
+        let opened = open_in_place(&self.part_key(part), &self.associated_data(part), buffer);
+        opened.ok_or(OpenError::Refused { part })
     }
 
     fn part_key(&self, part: Part) -> Zeroizing<[u8; KEY_LEN]> {
@@ -220,10 +228,14 @@ pub(crate) fn seal_once(key: &[u8; KEY_LEN], aad: &[u8], buffer: &mut Vec<u8>) {
 
 /// Opens what [`seal_once`] sealed, in place, and cuts off the tag. `false` if it does not open; `buffer` is of no use then.
 pub(crate) fn open_once(key: &[u8; KEY_LEN], aad: &[u8], buffer: &mut Vec<u8>) -> bool {
-    let opened = aead(key).open_in_place(only_nonce(), Aad::from(aad), buffer).map(|plaintext| plaintext.len());
-    let Ok(len) = opened else { return false };
+    let Some(len) = open_in_place(key, aad, buffer) else { return false };
     buffer.truncate(len);
     true
+}
+
+/// The same, and leaves the tag where it is: how many bytes are plaintext.
+fn open_in_place(key: &[u8; KEY_LEN], aad: &[u8], buffer: &mut [u8]) -> Option<usize> {
+    aead(key).open_in_place(only_nonce(), Aad::from(aad), buffer).map(|plaintext| plaintext.len()).ok()
 }
 
 fn aead(key: &[u8; KEY_LEN]) -> LessSafeKey {

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::sync::LazyLock;
 
 use bithealth_proto::v1::Codec;
+use bytes::Bytes;
 use zstd::bulk::{Compressor, Decompressor};
 use zstd::dict::{DecoderDictionary, EncoderDictionary};
 use zstd::zstd_safe::{CParameter, compress_bound};
@@ -143,12 +144,15 @@ pub(crate) fn compress_plain(input: &[u8]) -> Vec<u8> {
 pub(crate) struct NotThisLong;
 
 /// Undoes [`compress`]; never writes more than `len` bytes.
-pub(crate) fn decompress(bytes: Vec<u8>, codec: Codec, len: usize) -> Result<Vec<u8>, NotThisLong> {
-    let plain = match codec {
-        Codec::Stored => bytes,
+pub(crate) fn decompress<B>(bytes: B, codec: Codec, len: usize) -> Result<Bytes, NotThisLong>
+where
+    B: AsRef<[u8]> + Into<Bytes>,
+{
+    let plain: Bytes = match codec {
+        Codec::Stored => bytes.into(),
         Codec::Zstd | Codec::ZstdFhir1 => CONTEXTS.with_borrow_mut(|contexts| {
             let with = if codec == Codec::Zstd { &mut contexts.open_plain } else { &mut contexts.open_fhir1 };
-            with.decompress(&bytes, len).map_err(|_| NotThisLong)
+            with.decompress(bytes.as_ref(), len).map(Bytes::from).map_err(|_| NotThisLong)
         })?,
     };
     if plain.len() == len { Ok(plain) } else { Err(NotThisLong) }
@@ -249,7 +253,7 @@ mod tests {
             let input = seed.repeat(times);
             let (bytes, codec) = compress(&input, kind, 16);
             prop_assert!(bytes.len() <= input.len());
-            prop_assert_eq!(decompress(bytes, codec, input.len()), Ok(input));
+            prop_assert_eq!(decompress(bytes, codec, input.len()), Ok(Bytes::from(input)));
         }
     }
 }

@@ -31,7 +31,7 @@ const TELL_MS: u64 = 20;
 /// How long it takes to ask everybody again what they have.
 const SEARCH_MS: u64 = 3000;
 /// What a node keeps of what it fetched.
-const KEPT_BYTES_MAX: u64 = 32 << 20;
+const KEPT_BYTES_MAX: u64 = 16 << 20;
 
 /// What a node is like.
 #[derive(Clone, Copy, Debug)]

@@ -3,7 +3,7 @@ use crate::chunk::{Draft, SealedChunk, cut};
 use crate::compress::Compress;
 use crate::open_pack::{OpenPack, RecordMeta};
 use bithealth_types::FolderId;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 const SALT: PackSalt = [3; 32];
 
@@ -201,6 +201,25 @@ fn a_plaintext_other_than_the_manifest_says_is_refused() {
 }
 
 #[test]
+fn in_place_only_what_was_compressed_is_hashed_once_more() {
+    let other = || Bytes::from_static(&[1; 32]);
+    let in_place = |plaintext: &[u8]| {
+        let stored = store(plaintext);
+        let sealed = stored.chunks[0].bytes.clone();
+        let opener = stored.with_manifest(|m| m.plaintext_digest = other()).unwrap();
+        opener.chunk_in_place(ChunkIndex(0), sealed.as_slice().into())
+    };
+    assert_eq!(in_place(b"abc"), Ok(Bytes::from_static(b"abc")));
+    assert!(matches!(in_place(&[7; 10_000]), Err(OpenError::ChunkDigest { .. })));
+
+    let stored = store(b"abc");
+    let mut changed = BytesMut::from(stored.chunks[0].bytes.as_slice());
+    changed[1] ^= 1;
+    let opened = stored.open().unwrap().chunk_in_place(ChunkIndex(0), changed);
+    assert!(matches!(opened, Err(OpenError::Forged { .. })), "{opened:?}");
+}
+
+#[test]
 fn ranges_are_located() {
     let stored = store(&vec![1; 2 * CHUNK_LEN + 10]);
     let opener = stored.open().unwrap();
@@ -251,7 +270,7 @@ fn a_range_of_a_large_record_reads_one_part_only() {
     assert_eq!(opener.missing_parts(range.clone()), []);
     let pieces = opener.locate(range).unwrap();
     assert_eq!((pieces.len(), pieces[0].offset, pieces[0].salt), (1, 0, SALT));
-    assert_eq!(opener.chunk(pieces[0].index, &last.bytes).unwrap(), b"end");
+    assert_eq!(opener.chunk(pieces[0].index, &last.bytes).unwrap(), &b"end"[..]);
 
     let rest = opener.missing_parts(0..row.plaintext_len);
     for part in &rest {
