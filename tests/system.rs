@@ -16,6 +16,8 @@ mod system {
     mod history;
     mod liar;
     mod loss;
+    mod metrics;
+    mod moves;
     mod nat;
     mod partition;
     mod patient;

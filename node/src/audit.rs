@@ -3,6 +3,7 @@
 //! Whom to audit, and what an answer is worth, is `placement::Auditor`'s to say; what is asked and whether the answer is
 //! true is `exchange::Audit`'s. This is their shell: it draws the sets, carries the messages, and writes the entries.
 
+mod kept;
 mod show;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -10,12 +11,13 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bithealth_exchange::{
-    AUDIT_BYTES_MAX, AUDIT_SHARDS_MAX, Audit, AuditEffect, AuditInput, AuditOutcome, AuditSpec, AuditedShard,
+    AUDIT_BYTES_MAX, AUDIT_SHARDS_MAX, Audit, AuditEffect, AuditInput, AuditOutcome, AuditSpec, AuditedShard, Priority,
 };
 use bithealth_ledger::{CONDEMNED_FOR_MS, Condemned};
 use bithealth_net::{Protocol, Stream};
-use bithealth_placement::{Answer, AuditConfig, Auditor, Verdict, View};
+use bithealth_placement::{Answer, AuditConfig, Auditor, Trust, Verdict, View};
 use bithealth_proto::v1::{self, AuditFault, audit_ask::Ask, audit_tell::Tell, entry::Operation};
+use bithealth_store::Store;
 use bithealth_types::{Digest, LEAF_LEN, NodeId, PackId, ShardIndex, Time};
 use bytes::Bytes;
 use futures::StreamExt;
@@ -25,6 +27,7 @@ use tokio::time::MissedTickBehavior;
 use tracing::{debug, info, warn};
 
 use crate::config::Config;
+use crate::counters::Purpose;
 use crate::links::set_bits;
 use crate::node::{Node, now_ms};
 use crate::replicate::blocking;
@@ -52,7 +55,7 @@ struct Seen {
 }
 
 /// What a condemnation tells.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Fault {
     fault: AuditFault,
     nonce: [u8; 32],
@@ -60,9 +63,13 @@ struct Fault {
 }
 
 impl Audits {
-    /// Knows of nobody yet.
-    pub fn new(config: &Config) -> Self {
-        let seen = Seen { auditor: Auditor::new(audit_config(config)), faults: BTreeMap::new() };
+    /// Knows what the store kept of earlier audits. Blocks.
+    pub fn open(store: &Store, config: &Config) -> Self {
+        let mut seen = Seen { auditor: Auditor::new(audit_config(config)), faults: BTreeMap::new() };
+        for (holder, kept, fault) in kept::read(store) {
+            seen.auditor.recall(Time(now_ms()), holder, kept);
+            seen.faults.extend(fault.map(|fault| (holder, fault)));
+        }
         Self { seen: Mutex::new(seen) }
     }
 
@@ -137,10 +144,17 @@ struct Going {
     holders: BTreeSet<NodeId>,
 }
 
-/// Whom this node condemned before it was started anew.
+/// Whom this node condemned before it was started anew, if the store did not keep why: it may have been full, or lost.
 fn remember(node: &Node) {
-    let own = own_words(node);
-    node.audits.with(|seen| own.iter().for_each(|it| seen.auditor.remember_condemned(Time(now_ms()), it.holder)));
+    let now = Time(now_ms());
+    for it in own_words(node) {
+        node.audits.with(|seen| {
+            let last = seen.auditor.kept(&it.holder).and_then(|kept| kept.last).map_or(0, |(at, _)| at.0);
+            if last < it.time_ms && seen.auditor.trust(now, &it.holder) != Trust::Condemned {
+                seen.auditor.remember_condemned(now, it.holder);
+            }
+        });
+    }
 }
 
 /// Our words on the ledger that have not expired.
@@ -153,9 +167,13 @@ fn own_words(node: &Node) -> Vec<Condemned> {
 /// Who is audited next, and for what.
 async fn draw(node: &Arc<Node>, going: &BTreeSet<NodeId>) -> Option<(NodeId, AuditSpec)> {
     let nodes = node.sites_now().iter().map(|site| site.node).collect();
-    node.audits.with(|seen| seen.auditor.retain(&nodes));
+    let gone = node.audits.with(|seen| seen.auditor.retain(&nodes));
     let worker = node.clone();
-    let mut due = blocking(move || due(&worker)).await;
+    let mut due = blocking(move || {
+        gone.iter().for_each(|holder| forget(&worker, holder));
+        due(&worker)
+    })
+    .await;
     due.retain(|holder, _| !going.contains(holder));
     due.retain(|holder, _| nodes.contains(holder) && node.answers(holder));
     let (holder, bytes) = node.audits.with(|seen| {
@@ -220,6 +238,14 @@ fn due_of(node: &Node, view: &View, pack: &PackId) -> Vec<(NodeId, AuditedShard)
     placed.holders.iter().filter_map(due).collect()
 }
 
+/// A holder that is no node any more. Blocks on the disk.
+fn forget(node: &Node, holder: &NodeId) {
+    node.audits.with(|seen| seen.faults.remove(holder));
+    if let Err(error) = kept::remove(&node.store, holder) {
+        warn!(holder = %holder.short(), %error, "what audits showed of a node that is none any more stays");
+    }
+}
+
 async fn audit(node: &Arc<Node>, holder: NodeId, spec: AuditSpec) {
     let (nonce, shards) = (spec.nonce, spec.shards.clone());
     let outcome = ask(node, holder, spec).await;
@@ -232,9 +258,24 @@ async fn audit(node: &Arc<Node>, holder: NodeId, spec: AuditSpec) {
         }
         verdict
     });
+    keep(node, holder).await;
+    node.counters.audited(verdict);
     match fault_of(verdict) {
         Some(_) => warn!(holder = %holder.short(), ?verdict, what = %words(&outcome), "an audit failed"),
         None => debug!(holder = %holder.short(), ?verdict, what = %words(&outcome), "audited"),
+    }
+}
+
+/// Keeps what is known of a holder, for after the next start.
+async fn keep(node: &Arc<Node>, holder: NodeId) {
+    let worker = node.clone();
+    let kept = blocking(move || {
+        let known = |seen: &mut Seen| Some((seen.auditor.kept(&holder)?, seen.faults.get(&holder).copied()));
+        let Some((kept, fault)) = worker.audits.with(known) else { return Ok(()) };
+        kept::write(&worker.store, &holder, &kept, fault.as_ref())
+    });
+    if let Err(error) = kept.await {
+        warn!(holder = %holder.short(), %error, "what an audit showed counts until this node stops: it is not kept");
     }
 }
 
@@ -348,7 +389,12 @@ impl Conversation<'_> {
     /// The holder's next answer. May be dropped and called again.
     async fn next(&mut self) -> AuditInput {
         match self.stream.recv::<v1::AuditTell>().await {
-            Ok(Some(v1::AuditTell { tell: Some(tell) })) => input(tell),
+            Ok(Some(v1::AuditTell { tell: Some(tell) })) => {
+                if let Tell::Opened(leaf) = &tell {
+                    self.node.counters.received.add(Purpose::Want(Priority::Audit), leaf.data.len());
+                }
+                input(tell)
+            }
             _ => self.lost(),
         }
     }

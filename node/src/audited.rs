@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use bithealth_exchange::{AUDIT_BYTES_MAX, AUDIT_SAMPLES_MAX, AUDIT_SHARDS_MAX, Commitment};
+use bithealth_exchange::{AUDIT_BYTES_MAX, AUDIT_SAMPLES_MAX, AUDIT_SHARDS_MAX, Commitment, Priority};
 use bithealth_net::{FrameError, Stream};
 use bithealth_proto::v1::{self, audit_ask::Ask, audit_tell::Tell};
 use bithealth_types::{Digest, LEAF_LEN, LeafIndex, NodeId, PackId, ShardIndex};
@@ -15,6 +15,7 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
+use crate::counters::Purpose;
 use crate::links::bit_field;
 use crate::node::Node;
 use crate::replicate::blocking;
@@ -178,9 +179,9 @@ async fn answer(node: &Arc<Node>, from: NodeId, stream: &mut Stream) -> anyhow::
         anyhow::ensure!(drawn.leaves.len() <= AUDIT_SAMPLES_MAX as usize, "{} leaves are drawn", drawn.leaves.len());
         for leaf in drawn.leaves {
             let (worker, of) = (node.clone(), committed.clone());
-            stream
-                .send(&v1::AuditTell { tell: Some(Tell::Opened(blocking(move || open(&worker, &of, leaf)).await?)) })
-                .await?;
+            let opened = blocking(move || open(&worker, &of, leaf)).await?;
+            node.counters.sent.add(Purpose::Want(Priority::Audit), opened.data.len());
+            stream.send(&v1::AuditTell { tell: Some(Tell::Opened(opened)) }).await?;
         }
     }
     stream.close().await?;

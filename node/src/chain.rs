@@ -4,6 +4,7 @@
 //! same state comes back from the same entries.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bithealth_envelope::NodeKey;
@@ -38,6 +39,8 @@ pub struct Chain {
     fork: Mutex<Option<v1::Fork>>,
     coming: Mutex<Coming>,
     changed: watch::Sender<u64>,
+    /// What this node wrote before its store was lost is not known yet.
+    recalling: AtomicBool,
 }
 
 /// What is here of the block after the tip.
@@ -65,6 +68,11 @@ pub enum ChainError {
     /// An entry of ours was refused by our own rules.
     #[error("the ledger refuses this: {0}")]
     Refused(#[from] EntryError),
+    /// The store was lost, and what this node wrote before is not known yet.
+    #[error(
+        "the store of this node was lost; it writes nothing until its peers told it what it wrote before (`bithealth status`)"
+    )]
+    Recalling,
     /// Entries that should replace others are not those a block covers.
     #[error("these are not the entries that the block covers")]
     OtherEntries,
@@ -128,12 +136,28 @@ impl Chain {
             fork: Mutex::new(fork),
             coming: Mutex::default(),
             changed: watch::channel(0).0,
+            recalling: AtomicBool::new(false),
         })
     }
 
     /// The state; hold it briefly.
     pub fn state(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().expect("no holder panics")
+    }
+
+    /// Whether this node knows what it wrote before, and so may write on.
+    pub fn may_write(&self) -> bool {
+        !self.recalling.load(Relaxed)
+    }
+
+    /// It does not.
+    pub fn recall(&self) {
+        self.recalling.store(true, Relaxed);
+    }
+
+    /// It does, again.
+    pub fn let_write(&self) {
+        self.recalling.store(false, Relaxed);
     }
 
     /// Tells of every change of the state.
@@ -146,6 +170,9 @@ impl Chain {
     /// # Errors
     /// [`ChainError`] if the rules refuse it or the store takes nothing.
     pub fn append(&self, time_ms: u64, operation: Operation) -> Result<(Sequence, v1::SignedEntry), ChainError> {
+        if !self.may_write() {
+            return Err(ChainError::Recalling);
+        }
         let mut state = self.write();
         let author = self.key.id();
         let log = state.log(&author);

@@ -97,6 +97,9 @@ async fn ask(command: Command, data_dir: &Path, client: &Client, show: Show) -> 
         Command::Admin(AdminCommand::RotateKey { organisation, unlock }) => {
             commands::rotate(data_dir, client, organisation, &unlock, show).await
         }
+        Command::Admin(AdminCommand::Offer { capacity, unlock }) => {
+            commands::change_offer(data_dir, client, capacity, &unlock, show).await
+        }
         Command::Admin(AdminCommand::Move { region, jurisdiction, unlock }) => {
             commands::relocate(data_dir, client, [&region, &jurisdiction], &unlock, show).await
         }

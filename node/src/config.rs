@@ -1,5 +1,6 @@
 //! The configuration of a node: `config.toml` in its data directory. Unknown keys are refused.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use bithealth_exchange::ServeConfig;
@@ -63,6 +64,9 @@ pub struct Config {
     pub heartbeat_ms: Option<u64>,
     /// How often the replication of packs that are not where they belong is tried again.
     pub retry_ms: u64,
+    /// Where programs that watch are answered besides the socket, as in 127.0.0.1:4402: `/metrics` to who brings the token in
+    /// the data folder's `metrics.token`, `/v1/health` and `/v1/ready` to anybody.
+    pub metrics_listen: Option<SocketAddr>,
     /// The limits of serving others.
     pub serve: ServeConfig,
 }
@@ -105,6 +109,7 @@ impl Default for Config {
             block_interval_ms: None,
             heartbeat_ms: None,
             retry_ms: 2_000,
+            metrics_listen: None,
             serve: ServeConfig::default(),
         }
     }

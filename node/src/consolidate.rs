@@ -212,6 +212,7 @@ async fn retire(node: &Arc<Node>, old: &Salt, into: &PackId) -> anyhow::Result<(
             let rows = rows(&worker, &old)?;
             worker.shelf.remove(&old, &rows);
             worker.replication.remove(&old);
+            worker.replication.unplaced.forget(&old_id);
             worker.vault.remove_pack(&old, Some(&old_id))?;
         }
         worker.gathered.remove(&old);

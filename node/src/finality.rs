@@ -369,7 +369,8 @@ impl Driver {
         if self.engine.height() > self.tip || self.unkept.is_some() || self.node.chain.fork().is_some() {
             return;
         }
-        if self.validators().position(&self.key).is_none() {
+        // Who lost its store knows neither the tip nor who votes.
+        if self.validators().position(&self.key).is_none() || !self.node.chain.may_write() {
             return;
         }
         let open = self.opening().is_some() || self.node.chain.state().is_open();

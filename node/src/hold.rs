@@ -14,6 +14,7 @@ use bithealth_types::{LEAF_LEN, NodeId, PackId, ShardIndex};
 use bytes::Bytes;
 use tracing::{debug, warn};
 
+use crate::counters::Purpose;
 use crate::links::bit_field;
 use crate::node::Node;
 use crate::replicate::blocking;
@@ -191,6 +192,7 @@ impl Server {
             self.incoming.remove(&id);
             return self.refuse(id, StoreRefusal::Busy, "its leaves come too slowly".into()).await;
         }
+        self.node.counters.received.add(Purpose::Place, len);
         incoming.got += len as u64;
         incoming.parts.push(leaves.data);
         if incoming.got < incoming.len {

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bithealth_proto::{DecodeError, Limited, decode, encode, v1};
+use data_encoding::HEXLOWER;
 
 use crate::config::{Config, ConfigError};
 use crate::keys::{KeysError, NodeKeys, Unlocking, replace, write_private};
@@ -99,6 +100,11 @@ impl Home {
     /// The store.
     pub fn store_path(&self) -> PathBuf {
         self.dir.join("store")
+    }
+
+    /// What opens the metrics to who asks over TCP.
+    pub fn metrics_token_path(&self) -> PathBuf {
+        self.dir.join("metrics.token")
     }
 
     fn keys_path(&self) -> PathBuf {
@@ -206,6 +212,21 @@ impl Home {
     /// [`HomeError`] if it cannot be written; the one that was there still is.
     pub fn replace_certificate(&self, certificate: &v1::NodeCertificate) -> Result<(), HomeError> {
         Ok(replace(&self.certificate_path(), |new| write_private(new, &encode(certificate)))?)
+    }
+
+    /// The token that opens the metrics; drawn when it is first asked for. An operator may write another one there.
+    ///
+    /// # Errors
+    /// [`HomeError`] if it cannot be read or written.
+    pub fn metrics_token(&self) -> Result<String, HomeError> {
+        let path = self.metrics_token_path();
+        if !path.exists() {
+            let mut token = [0; 32];
+            getrandom::fill(&mut token).expect("the system's random source answers");
+            write_private(&path, HEXLOWER.encode(&token).as_bytes())?;
+        }
+        let token = fs::read_to_string(&path).map_err(|source| HomeError::Io { path, source })?;
+        Ok(token.trim().to_owned())
     }
 
     /// The keys.

@@ -16,6 +16,7 @@ use bithealth_types::{LEAF_LEN, LeafIndex, NodeId, PackId, ShardIndex};
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::counters::{Counters, Purpose};
 use crate::swarm::Swarm;
 
 /// Asks waiting to be written to one peer: more callers than this wait for the stream.
@@ -34,6 +35,7 @@ pub struct Links {
     places: Arc<Mutex<HashMap<NodeId, Arc<Places>>>>,
     choked_by: watch::Sender<BTreeSet<NodeId>>,
     swarm: Arc<Swarm>,
+    counters: Arc<Counters>,
 }
 
 /// Where the streams to one provider stand.
@@ -130,8 +132,8 @@ enum Key {
 
 impl Links {
     /// No streams yet. What providers tell unasked goes to `swarm`.
-    pub fn new(net: Net, swarm: Arc<Swarm>) -> Self {
-        Self { net, places: Arc::default(), choked_by: watch::channel(BTreeSet::new()).0, swarm }
+    pub fn new(net: Net, swarm: Arc<Swarm>, counters: Arc<Counters>) -> Self {
+        Self { net, places: Arc::default(), choked_by: watch::channel(BTreeSet::new()).0, swarm, counters }
     }
 
     /// The providers that ask us to send no wants, and when that changes.
@@ -180,13 +182,16 @@ impl Links {
     ) -> Result<Wanted, LinkError> {
         let link = if count <= SMALL_LEAVES_MAX { self.small(node).await? } else { self.link(node).await? };
         let id = link.id();
-        let (pack, priority) = (Bytes::copy_from_slice(pack.as_bytes()), want_priority(priority).into());
-        let ask = Ask::Want(v1::Want { id, pack, shard: shard.0.into(), leaf: leaf.0, count, priority });
+        let (pack, urgency) = (Bytes::copy_from_slice(pack.as_bytes()), want_priority(priority).into());
+        let ask = Ask::Want(v1::Want { id, pack, shard: shard.0.into(), leaf: leaf.0, count, priority: urgency });
         let cancel = CancelOnDrop { link: &link, id: Some(id) };
         let tell = link.request(Key::Id(id), [ask]).await?;
         cancel.disarm();
         match tell {
-            Tell::Leaves(leaves) => Ok(Wanted::Leaves(leaves)),
+            Tell::Leaves(leaves) => {
+                self.counters.received.add(Purpose::Want(priority), leaves.data.len());
+                Ok(Wanted::Leaves(leaves))
+            }
             Tell::Missing(_) => Ok(Wanted::Missing),
             Tell::Busy(_) => Ok(Wanted::Busy),
             _ => Err(LinkError::Unexpected { node }),
@@ -212,6 +217,7 @@ impl Links {
         let run_len = PUSH_LEAVES * LEAF_LEN;
         let runs = (0..bytes.len()).step_by(run_len).map(|at| {
             let data = bytes.slice(at..bytes.len().min(at + run_len));
+            self.counters.sent.add(Purpose::Place, data.len());
             Ask::Leaves(v1::ShardLeaves { id, data })
         });
         match link.request(Key::Id(id), std::iter::once(head).chain(runs)).await? {

@@ -18,6 +18,7 @@ use crate::audited::Answering;
 use crate::chain::{Chain, ChainError};
 use crate::config::Config;
 use crate::consolidate::Gathered;
+use crate::counters::Counters;
 use crate::finality::Finality;
 use crate::gather::Gather;
 use crate::keys::NodeKeys;
@@ -79,6 +80,10 @@ pub struct Node {
     pub pipes: Mutex<Pipes>,
     /// Who fetches what, and what came lately.
     pub swarm: Arc<Swarm>,
+    /// What is counted for the metrics.
+    pub counters: Arc<Counters>,
+    /// When it was started, milliseconds since 1970.
+    pub started_ms: u64,
     /// What others want of us.
     pub serving: Serving,
     /// The records it can open.

@@ -52,6 +52,8 @@ struct Seen {
 pub struct Overview {
     /// Packs by how many more nodes may be lost: those of this organisation, and all.
     pub margins: BTreeMap<i64, (u64, u64)>,
+    /// Packs with shards that are missing.
+    pub waiting_packs: u64,
     /// Shards that were lost with their holders, or whose holders leave.
     pub missing_shards: u64,
     /// Their bytes.
@@ -226,6 +228,7 @@ impl Look {
         let len = placed.code.shard_len(commit.len);
         self.balance(node, &placed, len);
         let missing = standing.missing.len() as u64;
+        self.overview.waiting_packs += u64::from(missing > 0);
         self.overview.missing_shards += missing;
         self.overview.missing_bytes += missing * len;
         self.overview.untaken_shards += missing - standing.takers.len() as u64;

@@ -22,6 +22,7 @@ use crate::chain::ChainError;
 use crate::links::LinkError;
 use crate::node::Node;
 use crate::shelf::Salt;
+use crate::unplaced::Unplaced;
 use crate::vault::VaultError;
 
 /// Packs being coded and pushed at a time: each takes up to 16 MiB and its parity.
@@ -43,6 +44,8 @@ pub struct Replication {
     queue: Mutex<Queue>,
     work: Notify,
     changed: watch::Sender<u64>,
+    /// Shards that did not reach their places, and were told of.
+    pub unplaced: Unplaced,
 }
 
 #[derive(Default)]
@@ -66,7 +69,8 @@ pub struct Summary {
 
 impl Default for Replication {
     fn default() -> Self {
-        Self { queue: Mutex::default(), work: Notify::new(), changed: watch::channel(0).0 }
+        let (queue, unplaced) = (Mutex::default(), Unplaced::default());
+        Self { queue, work: Notify::new(), changed: watch::channel(0).0, unplaced }
     }
 }
 
@@ -327,6 +331,8 @@ impl Push<'_> {
         if holders.iter().any(|(shard, holder)| shard.0 != 0 && self.acknowledged.get(shard) != Some(holder)) {
             // The policy holds, but with less margin than was chosen: the rest is tried again.
             node.replication.hold_up(self.salt, None);
+        } else {
+            node.replication.unplaced.forget(&self.id);
         }
         Ok(())
     }
@@ -353,10 +359,11 @@ impl Push<'_> {
             match stored {
                 Ok(()) => {
                     self.acknowledged.insert(shard, holder);
+                    self.node.replication.unplaced.placed(self.id, holder);
                     self.check_policy();
                 }
                 Err(error) => {
-                    warn!(%error, "a shard did not reach its place");
+                    self.tell(shard, holder, &error);
                     if matches!(error, LinkError::Refused { why: v1::StoreRefusal::Full, .. }) {
                         self.full.insert(holder);
                     }
@@ -366,6 +373,15 @@ impl Push<'_> {
         }
         self.remember()?;
         Ok(failures)
+    }
+
+    /// Once for each cause: it is tried again every few seconds.
+    fn tell(&self, shard: ShardIndex, holder: NodeId, error: &LinkError) {
+        let pack = self.id.short();
+        match self.node.replication.unplaced.failed(self.id, holder, error) {
+            Some(next) => warn!(%pack, %shard, %error, next, "a shard did not reach its place"),
+            None => debug!(%pack, %shard, %error, "a shard did not reach its place, as before"),
+        }
     }
 
     /// The shards of the pack: as they were coded, or coded again after a restart.

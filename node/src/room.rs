@@ -79,6 +79,11 @@ impl Room {
         self.books().taken.values().sum()
     }
 
+    /// Bytes that one organisation may take.
+    pub fn quota(&self) -> u64 {
+        self.quota
+    }
+
     /// Takes `len` bytes for a shard of another organisation.
     ///
     /// # Errors

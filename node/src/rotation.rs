@@ -1,4 +1,5 @@
-//! What is certified changes: the key a node votes with, those of its whole organisation, the place it stands in.
+//! What is certified changes: the key a node votes with, those of its whole organisation, the place it stands in, what it
+//! offers.
 //!
 //! A stopped node makes new ones and keeps the old ones; the ledger says from when on the new ones count. An organisation's
 //! are put to the vote once the kit that holds them was printed: after that, no other kit restores it.
@@ -45,11 +46,21 @@ pub fn rotate(home: &Home, unlocking: &Unlocking) -> Result<ValidatorId, SetupEr
 /// [`SetupError`] if nothing was set up there, the keys cannot be opened, or this is no place.
 pub fn relocate(home: &Home, unlocking: &Unlocking, region: &str, jurisdiction: &str) -> Result<NodeId, SetupError> {
     let (keys, certificate) = (home.keys(unlocking)?, home.certificate()?);
-    let site =
-        Site { region: region.to_owned(), jurisdiction: jurisdiction.to_owned(), capacity: certificate.capacity };
-    let certificate = certify(&keys, &site);
+    let (region, jurisdiction) = (region.to_owned(), jurisdiction.to_owned());
+    let certificate = certify(&keys, &Site { region, jurisdiction, capacity: certificate.capacity });
     ledger::verify_node(&certificate)?;
     home.replace_certificate(&certificate)?;
+    Ok(keys.node.id())
+}
+
+/// Certifies that a stopped node offers so many bytes to others; its ledger hears of it at the next start.
+///
+/// # Errors
+/// [`SetupError`] if nothing was set up there, or the keys cannot be opened or written.
+pub fn offer(home: &Home, unlocking: &Unlocking, capacity: u64) -> Result<NodeId, SetupError> {
+    let keys = home.keys(unlocking)?;
+    let certificate = v1::NodeCertificate { capacity, ..home.certificate()? };
+    home.replace_certificate(&certify_anew(&keys, &certificate))?;
     Ok(keys.node.id())
 }
 
@@ -120,10 +131,10 @@ fn is_told(chain: &Chain, certificate: &v1::NodeCertificate) -> bool {
 /// Puts our certificate on the ledger if that has another one of this node. Blocks.
 pub fn tell_certificate(node: &Arc<Node>) -> Result<(), ChainError> {
     let is_retired = node.chain.state().node(&node.id()).is_some_and(|it| it.retired);
-    if is_retired || is_told(&node.chain, &node.certificate) {
+    if is_retired || is_told(&node.chain, &node.certificate) || !node.chain.may_write() {
         return Ok(());
     }
-    info!("this node has a new certificate: the key it votes with, or its place, is another one");
+    info!("this node has a new certificate: the key it votes with, its place, or what it offers is another one");
     node.append(Operation::AddNode(node.certificate.clone())).map(drop)
 }
 

@@ -1,12 +1,13 @@
 //! Starts a node and stops it in order.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use bithealth_http::ServeError;
+use bithealth_http::{MonitorServer, ServeError};
 use bithealth_net::StartError;
-use bithealth_store::{Kind, OpenError, ReadError, Store};
+use bithealth_store::{Kind, OpenError, ReadError, Store, WriteError};
 use bithealth_types::{GenesisId, MemberId, NodeId, ValidatorId};
 use tokio::sync::{Notify, Semaphore, watch};
 use tracing::{error, info, warn};
@@ -16,12 +17,13 @@ use crate::audited::Answering;
 use crate::chain::{Chain, ChainError};
 use crate::config::ConfigError;
 use crate::consolidate::{self, Gathered};
+use crate::counters::Counters;
 use crate::finality::{self, Finality};
 use crate::gather::{self, Gather};
 use crate::home::{Home, HomeError};
 use crate::keys::Unlocking;
 use crate::links::Links;
-use crate::node::Node;
+use crate::node::{Node, now_ms};
 use crate::open::{self, SealedCatalogs};
 use crate::outbox::Outbox;
 use crate::recovery::Recovery;
@@ -38,7 +40,7 @@ use crate::swarm::Swarm;
 use crate::sync::Followers;
 use crate::vault::{OwnPack, Vault};
 use crate::witnesses::Witnesses;
-use crate::{allocator, history, hold, outbox, peers, recode};
+use crate::{allocator, history, hold, outbox, peers, recall, recode};
 
 /// Under this the store notes whose network it belongs to.
 const NETWORK: &[u8] = b"network";
@@ -58,6 +60,8 @@ pub struct Ready {
     pub addresses: Vec<String>,
     /// The local API's socket.
     pub socket: PathBuf,
+    /// Where programs that watch are answered, if anywhere.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// Why a node does not start.
@@ -113,6 +117,9 @@ pub async fn node(
     let local = Arc::new(Local::new(node.clone(), stop.clone()));
     let (end, ended) = watch::channel(false);
     let server = bithealth_http::UnixServer::bind(&home.socket_path()).await?;
+    let door = monitor(home, &node).await?;
+    let metrics = door.as_ref().map(MonitorServer::address);
+    let watched = door.map(|door| tokio::spawn(door.serve(local.clone(), wait_for(ended.clone()))));
     let serving = tokio::spawn(server.serve(local, wait_for(ended)));
     let tasks = [
         tokio::spawn(peers::run(node.clone(), events)),
@@ -129,18 +136,21 @@ pub async fn node(
         tokio::spawn(scrub::run(node.clone())),
         tokio::spawn(open::watch_grants(node.clone())),
         tokio::spawn(rotation::follow_keys(node.clone())),
+        tokio::spawn(recall::run(node.clone())),
         tokio::spawn(restore::run(node.clone())),
         tokio::spawn(allocator::give_back()),
     ];
-    ready(describe(home, &node));
+    ready(describe(home, &node, metrics));
     tokio::select! {
         () = shutdown => {}
         () = stop.notified() => {}
     }
     info!("stopping");
     let _ = end.send(true); // the server may have ended by itself
-    if let Err(error) = serving.await.expect("serving does not panic") {
-        error!(%error, "the local API ended");
+    for serving in std::iter::once(serving).chain(watched) {
+        if let Err(error) = serving.await.expect("serving does not panic") {
+            error!(%error, "the local API ended");
+        }
     }
     for task in tasks {
         task.abort();
@@ -150,6 +160,13 @@ pub async fn node(
     node.net.stop().await;
     blocking(move || drop(node)).await; // the last owner of the store closes it in order
     Ok(())
+}
+
+/// The door for who only watches, where the configuration has one.
+async fn monitor(home: &Home, node: &Node) -> Result<Option<MonitorServer>, RunError> {
+    let Some(address) = node.config.metrics_listen else { return Ok(None) };
+    let token = home.metrics_token()?;
+    Ok(Some(MonitorServer::bind(address, &token).await?))
 }
 
 async fn wait_for(mut ended: watch::Receiver<bool>) {
@@ -168,8 +185,21 @@ async fn start(home: &Home, unlocking: &Unlocking) -> Result<(Arc<Node>, bitheal
     let node_key = bithealth_envelope::NodeKey::from_seed(*keys.node.seed());
     let (chain_store, genesis_id) = (store.clone(), genesis.id());
     let checked = store.clone();
-    blocking(move || check_network(&checked, genesis_id)).await?;
-    let chain = Arc::new(blocking(move || Chain::open(genesis, chain_store, node_key)).await?);
+    let consensus = home.consensus_path();
+    let chain = blocking(move || {
+        let is_noted = check_network(&checked, genesis_id)?;
+        let (id, chain) = (node_key.id(), Chain::open(genesis, chain_store, node_key)?);
+        let wrote_nothing = chain.state().log(&id).is_none_or(|log| log.len == 0);
+        let is_lost = !is_noted && recall::is_lost(&consensus, wrote_nothing);
+        if !is_noted {
+            note_network(&checked, genesis_id, || if is_lost { recall::note(&checked) } else { Ok(()) });
+        }
+        if is_lost || recall::is_noted(&checked)? {
+            chain.recall();
+        }
+        Ok::<_, RunError>(Arc::new(chain))
+    })
+    .await?;
     if keys.former.is_some() && chain.state().validators().position(&ValidatorId(keys.validator.id().0)).is_some() {
         keys.former = None;
         let home = home.clone();
@@ -189,16 +219,20 @@ async fn start(home: &Home, unlocking: &Unlocking) -> Result<(Arc<Node>, bitheal
     let catalogs = SealedCatalogs { vault: vault.clone(), chain: chain.clone(), keys: keys.clone() };
     rotation::use_keys(&chain, &keys);
     let certificate = rotation::certificate(home, &chain, &keys)?;
+    let (audited, auditing) = (store.clone(), config.clone());
+    let audits = blocking(move || Audits::open(&audited, &auditing)).await;
     let cosigned = store.clone();
     let witnesses = blocking(move || Witnesses::open(&cosigned)).await;
     let (kept, opening) = (store.clone(), chain.clone());
     let recovery = blocking(move || Recovery::open(&kept, &opening.state())).await?;
-    let swarm = Arc::new(Swarm::default());
+    let (swarm, counters) = (Arc::new(Swarm::default()), Arc::new(Counters::default()));
     let node = Arc::new(Node {
         recovery,
         witnesses,
         admission: home.admission()?,
-        links: Links::new(net.clone(), swarm.clone()),
+        links: Links::new(net.clone(), swarm.clone(), counters.clone()),
+        counters,
+        started_ms: now_ms(),
         swarm,
         pipes: Mutex::default(),
         serving: Serving::new(config.serve.clone()),
@@ -209,7 +243,7 @@ async fn start(home: &Home, unlocking: &Unlocking) -> Result<(Arc<Node>, bitheal
         gathered: Gathered::default(),
         replication: Replication::default(),
         repair: Repair::default(),
-        audits: Audits::new(&config),
+        audits,
         answering: Answering::default(),
         scrubbing: Scrubbing::default(),
         incoming: Arc::new(Semaphore::new(hold::INCOMING_MIB_MAX)),
@@ -238,18 +272,20 @@ async fn start(home: &Home, unlocking: &Unlocking) -> Result<(Arc<Node>, bitheal
     Ok((node, events))
 }
 
-/// A store belongs to one network, from its first start on. Blocks.
-fn check_network(store: &Store, genesis: GenesisId) -> Result<(), RunError> {
-    let Some(item) = store.get(Kind::Meta, NETWORK)? else {
-        // On a full disk it is noted at a later start.
-        if let Err(error) = store.put(Kind::Meta, NETWORK, genesis.as_bytes(), &[]).and_then(|at| store.sync(at)) {
-            warn!(%error, "the store does not note its network yet");
-        }
-        return Ok(());
-    };
+/// A store belongs to one network, from its first start on. Whether it has noted that. Blocks.
+fn check_network(store: &Store, genesis: GenesisId) -> Result<bool, RunError> {
+    let Some(item) = store.get(Kind::Meta, NETWORK)? else { return Ok(false) };
     match GenesisId::try_from(item.meta.as_ref()) {
         Ok(want) if want != genesis => Err(RunError::OtherNetwork { got: genesis, want }),
-        _ => Ok(()),
+        _ => Ok(true),
+    }
+}
+
+/// Notes it, after what comes first. On a full disk that is done at a later start. Blocks.
+fn note_network(store: &Store, genesis: GenesisId, first: impl FnOnce() -> Result<(), WriteError>) {
+    let noted = first().and_then(|()| store.put(Kind::Meta, NETWORK, genesis.as_bytes(), &[]));
+    if let Err(error) = noted.and_then(|at| store.sync(at)) {
+        warn!(%error, "the store does not note its network yet");
     }
 }
 
@@ -274,7 +310,7 @@ fn take_up(node: &Arc<Node>) -> anyhow::Result<()> {
     gather::recover(node)
 }
 
-fn describe(home: &Home, node: &Node) -> Ready {
+fn describe(home: &Home, node: &Node, metrics: Option<SocketAddr>) -> Ready {
     let state = node.chain.state();
     let on_ledger = state.member(&node.member()).map(|member| member.name.clone());
     // A node that just joined is not on the ledger it has so far.
@@ -286,5 +322,6 @@ fn describe(home: &Home, node: &Node) -> Ready {
         network: state.genesis().name.clone(),
         addresses: node.net.listen_addresses(),
         socket: home.socket_path(),
+        metrics,
     }
 }

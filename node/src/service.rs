@@ -7,10 +7,10 @@ use bithealth_exchange::Priority;
 use bithealth_grant::{OrganisationSealing, Readers, Sealing};
 use bithealth_http::api::{
     AccusedInfo, Change, CheckpointInfo, CheckpointOf, CosignedBy, EntryAt, ExportFilter, FinalityInfo, HeaderRange,
-    Held, InviteInfo, InviteOptions, KeepOptions, KeptPacks, ListFilter, MemberInfo, NodeInfo, Offence, OpenedAnswer,
-    PacksAt, PeerInfo, ProofOf, ProposalInfo, PutEvent, PutOptions, Reach, ReachInfo, RecordInfo, RecordState,
-    RecoveryInfo, RelayInfo, RepairInfo, RestoreEvent, RestorePhase, Status, StoredBytes, VerifyEvent, VerifyOptions,
-    WitnessInfo,
+    Held, InviteInfo, InviteOptions, KeepOptions, KeptPacks, ListFilter, MemberInfo, Metrics, NodeInfo, Offence,
+    OpenedAnswer, PacksAt, PeerInfo, ProofOf, ProposalInfo, PutEvent, PutOptions, Reach, ReachInfo, Readiness,
+    RecordInfo, RecordState, RecoveryInfo, RelayInfo, RepairInfo, RestoreEvent, RestorePhase, Status, StoredBytes,
+    VerifyEvent, VerifyOptions, WitnessInfo,
 };
 use bithealth_http::{ByteRange, ByteStream, ErrorBody, ErrorCode, EventStream, ExportAnswer, GetAnswer, Service};
 use bithealth_ledger::{Accused, State};
@@ -27,7 +27,7 @@ use crate::open::{ReadRecordError, Reading};
 use crate::replicate::{Progress, blocking};
 use crate::restore::{self, Phase};
 use crate::shelf::{Filter, Found, Salt, Source, record_id};
-use crate::{audit, export, fetch, import, prove, recovery, scrub, setup, verify, votes, witnesses};
+use crate::{audit, export, fetch, import, metrics, prove, recall, recovery, scrub, setup, verify, votes, witnesses};
 
 /// Rows of a list waiting for a slow caller.
 const ROWS_MAX: usize = 256;
@@ -180,6 +180,14 @@ impl Service for Local {
         open_foreign(&self.node).await
     }
 
+    async fn metrics(&self) -> Result<Metrics, ErrorBody> {
+        Ok(self.on_node(metrics::metrics).await)
+    }
+
+    async fn ready(&self) -> Result<Readiness, ErrorBody> {
+        Ok(self.on_node(metrics::readiness).await)
+    }
+
     async fn stop(&self) -> Result<(), ErrorBody> {
         self.stop.notify_one();
         Ok(())
@@ -330,7 +338,7 @@ fn organisation_of(node: &Node, of: &NodeId) -> String {
     member.map(|member| member.name.clone()).unwrap_or_default()
 }
 
-fn members(node: &Node) -> Vec<MemberInfo> {
+pub(crate) fn members(node: &Node) -> Vec<MemberInfo> {
     let state = node.chain.state();
     let (overview, _) = node.repair.overview();
     let balance = |member: &MemberId| overview.balances.get(member).copied().unwrap_or_default();
@@ -366,14 +374,26 @@ fn peers(node: &Node) -> Vec<PeerInfo> {
     node.net.connected().into_iter().filter(|peer| node.net.is_admitted(peer)).map(info).collect()
 }
 
+/// Own packs whose policy holds and that a block covers.
+pub(crate) fn covered(node: &Node) -> u64 {
+    let state = node.chain.state();
+    let is_covered = |salt: &Salt| state.pack_with_salt(salt).and_then(|id| state.pack(&id)?.height).is_some();
+    node.replication.replicated().iter().filter(|salt| is_covered(salt)).count() as u64
+}
+
+pub(crate) fn stored_bytes(node: &Node) -> StoredBytes {
+    StoredBytes {
+        records: ByteLen(node.shelf.totals().bytes),
+        sealed: ByteLen(node.vault.own_len()),
+        held_for_others: ByteLen(node.room.taken()),
+        stored: ByteLen(node.store.usage().bytes),
+        disk_free: ByteLen(node.store.free_space().unwrap_or(0)),
+        capacity: ByteLen(node.certificate.capacity),
+    }
+}
+
 fn status(node: &Arc<Node>) -> Status {
-    let usage = node.store.usage();
     let packs = node.replication.summary();
-    let covered = {
-        let state = node.chain.state();
-        let is_covered = |salt: &Salt| state.pack_with_salt(salt).and_then(|id| state.pack(&id)?.height).is_some();
-        node.replication.replicated().iter().filter(|salt| is_covered(salt)).count() as u64
-    };
     let totals = node.shelf.totals();
     let (height, head_age_s, network, genesis) = {
         let state = node.chain.state();
@@ -402,21 +422,14 @@ fn status(node: &Arc<Node>) -> Status {
         packs: KeptPacks {
             local: packs.local,
             replicated: packs.replicated,
-            r#final: covered,
+            r#final: covered(node),
             short: packs.reasons.into_iter().map(|(reason, packs)| Held { reason, packs }).collect(),
         },
         repair: repair(node),
         scrub: scrub::info(node),
         records: node.shelf.count(),
         own_records: totals.records,
-        bytes: StoredBytes {
-            records: ByteLen(totals.bytes),
-            sealed: ByteLen(node.vault.own_len()),
-            held_for_others: ByteLen(node.room.taken()),
-            stored: ByteLen(usage.bytes),
-            disk_free: ByteLen(node.store.free_space().unwrap_or(0)),
-            capacity: ByteLen(node.certificate.capacity),
-        },
+        bytes: stored_bytes(node),
     }
 }
 
@@ -448,11 +461,12 @@ fn unreached(node: &Node) -> Option<String> {
     })
 }
 
-fn repair(node: &Node) -> RepairInfo {
+pub(crate) fn repair(node: &Node) -> RepairInfo {
     let (overview, done_in) = node.repair.overview();
     let at = |(margin, (own, all)): (&i64, &(u64, u64))| PacksAt { margin: *margin, own: *own, all: *all };
     RepairInfo {
         margins: overview.margins.iter().map(at).collect(),
+        waiting_packs: overview.waiting_packs,
         missing_shards: overview.missing_shards,
         missing_bytes: ByteLen(overview.missing_bytes),
         untaken_shards: overview.untaken_shards,
@@ -465,7 +479,7 @@ fn repair(node: &Node) -> RepairInfo {
 
 /// Who decides blocks. A validator counts as present while a node of its organisation is connected: its votes may be
 /// late, and are then not among those of the last certificate.
-fn finality(node: &Node) -> FinalityInfo {
+pub(crate) fn finality(node: &Node) -> FinalityInfo {
     let (seen, connected) = (node.finality.seen(), node.net.connected());
     let state = node.chain.state();
     let nodes: Vec<&bithealth_ledger::Node> = state.nodes().filter(|it| !it.retired).collect();
@@ -538,6 +552,15 @@ fn unapproved(node: &Node) -> Option<String> {
     ))
 }
 
+/// How far a node is that offers nothing any more.
+fn drained(node: &Node) -> Option<String> {
+    let left = Some(node.room.taken()).filter(|left| *left > 0 && node.certificate.capacity == 0)?;
+    Some(format!(
+        "this node offers nothing to others any more, and holds {left} bytes for them until others have those; when this \
+         line is gone it may go: `bithealth admin propose remove`, or `bithealth admin retire` on another node of yours"
+    ))
+}
+
 fn warnings(node: &Node, nodes: &[NodeInfo]) -> Vec<String> {
     let mut warnings: Vec<String> = Vec::new();
     let away = nodes.iter().filter(|it| !it.connected && !it.retired);
@@ -551,6 +574,8 @@ fn warnings(node: &Node, nodes: &[NodeInfo]) -> Vec<String> {
         );
     }
     warnings.extend(unapproved(node));
+    warnings.extend(drained(node));
+    warnings.extend(recall::warning(node));
     warnings.extend(audit::warning(node));
     warnings.extend(unreached(node));
     if node.chain.state().is_accused(&Accused::Author(node.id())) {

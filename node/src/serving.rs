@@ -15,6 +15,7 @@ use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tracing::{debug, warn};
 
+use crate::counters::Purpose;
 use crate::node::Node;
 use crate::vault::VaultError;
 
@@ -64,6 +65,14 @@ struct Answered {
     node: Arc<Node>,
     to: Asker,
     want: WantId,
+    priority: Priority,
+}
+
+impl Answered {
+    /// Leaves went on their way to the peer.
+    fn sent(&self, len: usize) {
+        self.node.counters.sent.add(Purpose::Want(self.priority), len);
+    }
 }
 
 impl Drop for Answered {
@@ -118,6 +127,11 @@ impl Serving {
         Ok((Served { node: node.clone(), asker, tells }, writing))
     }
 
+    /// Peers that are asked to send no wants for now.
+    pub fn choked_count(&self) -> usize {
+        self.state.lock().expect("no holder panics").core.choked_count()
+    }
+
     fn forget(&self, stream: u64) {
         let mut state = self.state.lock().expect("no holder panics");
         state.streams.remove(&stream);
@@ -136,14 +150,18 @@ impl Serving {
                 match effect {
                     ServeEffect::Answer { to, want } => due.push((to, want, state.take(&to, want))),
                     ServeEffect::Refuse { want, why, .. } => refused.push((want, why)),
-                    ServeEffect::Choke { peer } => state.choke(&peer, true),
+                    ServeEffect::Choke { peer } => {
+                        node.counters.chokes.one();
+                        state.choke(&peer, true);
+                    }
                     ServeEffect::Unchoke { peer } => state.choke(&peer, false),
                     ServeEffect::WakeAt(at) => wake(node.clone(), self.started + Duration::from_millis(at.0)),
                 }
             }
         }
         for (to, want, asked) in due {
-            let answered = Answered { node: node.clone(), to, want };
+            let priority = asked.as_ref().map_or(Priority::Audit, |(asked, _)| priority_of(asked.priority()));
+            let answered = Answered { node: node.clone(), to, want, priority };
             if let Some((asked, tells)) = asked {
                 spawn(answer(answered, asked, tells));
             }
@@ -202,6 +220,7 @@ impl Served {
         }
         let refused = serving.handle(&self.node, ServeInput::Want { from: self.asker, want: id, priority, len });
         for (want, why) in refused {
+            self.node.counters.refused.one();
             debug!(peer = %self.asker.peer.short(), %why, "a want is refused");
             if !matches!(why, Refusal::Repeated(_)) {
                 serving.state.lock().expect("no holder panics").wants.remove(&(self.asker.stream, want));
@@ -230,7 +249,7 @@ fn priority_of(priority: WantPriority) -> Priority {
 
 /// Reads what is wanted, off the network's tasks, and hands it to whoever writes to the peer.
 async fn answer(answered: Answered, want: v1::Want, tells: mpsc::Sender<Outgoing>) {
-    let (node, id) = (answered.node.clone(), want.id);
+    let (node, counters, id) = (answered.node.clone(), answered.node.counters.clone(), want.id);
     let permit = answered.node.serving.reads.acquire().await.expect("never closed");
     let run = tokio::task::spawn_blocking(move || wanted(&node, &want)).await.expect("reading does not panic");
     drop(permit);
@@ -242,6 +261,10 @@ async fn answer(answered: Answered, want: v1::Want, tells: mpsc::Sender<Outgoing
             Tell::Missing(v1::Missing { id, reason: "damaged here".into() })
         }
     };
+    match &tell {
+        Tell::Leaves(_) => counters.answered.one(),
+        _ => counters.missing.one(),
+    }
     let _ = tells.send(Outgoing { tell, answered: Some(answered) }).await; // the peer has gone
 }
 
@@ -288,9 +311,12 @@ async fn write_tells(
             }
         };
         let Some(next) = next else { return };
+        let len = if let Tell::Leaves(leaves) = &next.tell { leaves.data.len() } else { 0 };
         let written = async {
             writer.send(&v1::ExchangeTell { tell: Some(next.tell) }).await?;
-            drop(next.answered);
+            if let Some(answered) = next.answered {
+                answered.sent(len);
+            }
             if queue.is_empty() { writer.flush().await } else { Ok::<(), FrameError>(()) }
         };
         match tokio::time::timeout(patience, written).await {

@@ -2,7 +2,7 @@
 
 mod claims;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use bithealth_net::{Protocol, Stream};
 use bithealth_proto::v1::{self, sync_answer, sync_request::Request};
 use bithealth_types::{Digest, Height, NodeId, Sequence};
 use bytes::Bytes;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tracing::{debug, warn};
 
 use crate::chain::{ChainError, Received, block_of};
@@ -28,14 +28,27 @@ pub(crate) const BLOCKS_BATCH_MAX: u32 = 64;
 const SYNC_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Wakes the synchronisation with each peer.
-#[derive(Default)]
 pub struct Followers {
     wakers: Mutex<HashMap<NodeId, Arc<Notify>>>,
     since_ms: Mutex<HashMap<NodeId, u64>>,
     claims: Claims,
+    /// Nodes whose ledger was here as a whole at some time since the start.
+    caught_up: watch::Sender<BTreeSet<NodeId>>,
+}
+
+impl Default for Followers {
+    fn default() -> Self {
+        let (wakers, since_ms, claims) = (Mutex::default(), Mutex::default(), Claims::default());
+        Self { wakers, since_ms, claims, caught_up: watch::channel(BTreeSet::new()).0 }
+    }
 }
 
 impl Followers {
+    /// The nodes all of whose ledger was here at some time since the start, and when there are more.
+    pub(crate) fn caught_up(&self) -> watch::Receiver<BTreeSet<NodeId>> {
+        self.caught_up.subscribe()
+    }
+
     /// Since when a peer is connected and admitted, milliseconds since 1970.
     pub fn since_ms(&self, peer: &NodeId) -> Option<u64> {
         self.since_ms.lock().expect("no holder panics").get(peer).copied()
@@ -101,6 +114,7 @@ async fn catch_up(node: &Arc<Node>, peer: NodeId, waker: &Notify) -> anyhow::Res
     let mut stream = node.net.open(peer, Protocol::Sync).await?;
     loop {
         while sync_once(node, &mut stream).await? {}
+        node.followers.caught_up.send_if_modified(|nodes| nodes.insert(peer));
         let _ = tokio::time::timeout(SYNC_INTERVAL, waker.notified()).await; // either way it is time to look
         if !node.net.is_connected(&peer) {
             return Ok(());

@@ -117,6 +117,7 @@ limited! {
     StoredPack 48 << 10;
     Holders 16 << 10;
     ScrubPlace 128;
+    AuditedHolder 1 << 10;
     PendingRecords 4 << 20;
     EntryRun 16 << 20;
     BlockRun 65 << 20;

@@ -69,6 +69,8 @@ pub struct Clinic {
     /// What it is told of where to listen.
     listen: Vec<String>,
     process: Option<Child>,
+    /// Where its node answers whoever watches it.
+    metrics: Option<SocketAddr>,
 }
 
 impl Clinic {
@@ -86,6 +88,7 @@ impl Clinic {
             wire: None,
             listen: ["--listen", "/ip4/127.0.0.1/tcp/0"].map(str::to_owned).to_vec(),
             process: None,
+            metrics: None,
         }
     }
 
@@ -170,6 +173,24 @@ impl Clinic {
         std::fs::write(&path, changed.collect::<String>()).expect("the configuration can be written");
     }
 
+    /// Adds a line to the configuration.
+    ///
+    /// # Panics
+    /// If it cannot be written.
+    pub fn configure_also(&self, key: &str, value: &str) {
+        let path = self.home.join("config.toml");
+        let config = std::fs::read_to_string(&path).expect("a clinic that is set up has a configuration");
+        std::fs::write(&path, format!("{key} = {value}\n{config}")).expect("the configuration can be written");
+    }
+
+    /// Where its node answers whoever watches it.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn metrics_address(&self) -> SocketAddr {
+        self.metrics.expect("it was configured to export metrics")
+    }
+
     /// Its only contact is called at another address from now on.
     pub(crate) fn call_at(&self, address: SocketAddr) {
         let path = self.home.join("config.toml");
@@ -195,6 +216,8 @@ impl Clinic {
         // A node that does not come up ends, and its output with it.
         let read = output.read_line(&mut ready);
         assert!(read.is_ok_and(|len| len > 0), "the node of {} did not start: {}", self.name, self.last_words());
+        let ready: Value = serde_json::from_str(&ready).expect("a node that is ready says so in JSON");
+        self.metrics = ready["metrics"].as_str().map(|at| at.parse().expect("an address"));
     }
 
     /// The end of its log.

@@ -9,6 +9,7 @@ mod files;
 mod guest;
 mod network;
 mod program;
+mod scrape;
 mod wait;
 
 pub use clinic::{Answer, Clinic};
@@ -19,6 +20,7 @@ pub use files::{bytes_of, files_of, real_data, same_files, text, write};
 pub use guest::Guest;
 pub use network::{Nat, Place};
 pub use program::program;
+pub use scrape::{Page, Scrape, scrape};
 pub use wait::{soon, wait_until};
 
 /// Where a clinic on a network of ours listens.

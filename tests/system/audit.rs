@@ -124,6 +124,48 @@ fn damage_behind_a_nodes_back_is_found_by_an_audit_repaired_and_forgiven() {
     assert_eq!(damaged(&cluster["south-1"]), 0);
 }
 
+#[test]
+fn what_audits_showed_outlives_a_power_cut_of_the_auditor() {
+    let names = ["north-1", "south-1", "east-1", "west-1"];
+    let mut cluster = Cluster::start_with(&names, |clinic| {
+        clinic.configure_also("metrics_listen", "\"127.0.0.1:0\"");
+        clinic.configure("repair_after_ms", "1000");
+        clinic.configure("audit_interval_ms", "0");
+        clinic.configure("audit_apart_ms", "600000");
+        clinic.configure("scrub_interval_ms", "0");
+    });
+    let record = cluster.path("record");
+    write(&record, bytes_of(1, 3 << 20));
+    cluster["north-1"].put_replicated(&record, &ONE);
+    cluster["south-1"].stop();
+    flip_a_bit(&cluster["south-1"]);
+    cluster["south-1"].start();
+    let others = ["north-1", "south-1", "west-1"].map(|name| cluster[name].status()["node"].clone());
+    let shown = |east: &Clinic| others.each_ref().map(|node| audit(&east.status(), node).clone());
+
+    // It audits each of them once, and what that showed is on its disk before it is counted.
+    cluster["east-1"].stop();
+    cluster["east-1"].configure("audit_interval_ms", "200");
+    cluster["east-1"].start();
+    wait_until("each was audited", || {
+        let page = cluster["east-1"].metrics();
+        let [all, lacks] = [&[][..], &[("verdict", "lacks")]].map(|of| page.value("bithealth_audits_total", of));
+        if (all, lacks) == (3.0, 1.0) { Ok(()) } else { Err(format!("{all} audits, {lacks} of them show a fault")) }
+    });
+    let before = shown(&cluster["east-1"]);
+    let [north, south, _] = &before;
+    assert_eq!((&south["trust"], &south["verdict"]), (&"suspect".into(), &"lacks".into()), "{south}");
+    assert_eq!(north["trust"], "sound", "{north}");
+    cluster["east-1"].kill();
+    cluster["east-1"].configure("audit_interval_ms", "0");
+
+    cluster["east-1"].start();
+
+    assert_eq!(shown(&cluster["east-1"]), before);
+    let suspects = cluster["east-1"].metrics().value("bithealth_audited_nodes", &[("trust", "suspect")]);
+    assert_eq!(suspects, 1.0);
+}
+
 /// A node that takes shards, confirms them, and throws them away.
 struct Forgetful {
     guest: Arc<Guest>,

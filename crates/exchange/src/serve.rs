@@ -271,6 +271,11 @@ impl Serve {
         self.peers.get(peer).is_some_and(|peer| peer.choked)
     }
 
+    /// How many peers are choked.
+    pub fn choked_count(&self) -> usize {
+        self.peers.values().filter(|peer| peer.choked).count()
+    }
+
     /// Takes one input at `now`; appends to `out` what the shell must do, in order. Never blocks, never fails.
     pub fn handle(&mut self, now: Time, input: ServeInput, out: &mut VecDeque<ServeEffect>) {
         match input {

@@ -2,6 +2,7 @@
 
 mod audit;
 mod ledger;
+mod metrics;
 mod network;
 mod progress;
 mod put;
@@ -12,6 +13,9 @@ mod votes;
 pub use audit::{AuditInfo, ScrubInfo, TrustInfo, VerdictInfo};
 pub use ledger::{
     COSIGNED_LEN_MAX, CheckpointInfo, CheckpointOf, CosignedBy, EntryAt, HEADERS_MAX, HeaderRange, ProofOf, WitnessInfo,
+};
+pub use metrics::{
+    AuditCounts, BalanceOf, ByPurpose, HolderCounts, LedgerGauges, Metrics, OwnPacks, ProcessGauges, Readiness, Served,
 };
 pub use network::{
     AccusedInfo, FinalityInfo, Held, InviteInfo, InviteOptions, KeptPacks, MemberInfo, NodeInfo, Offence, OpenedAnswer,

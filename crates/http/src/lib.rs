@@ -1,7 +1,7 @@
 //! The routes of the local API, over one [`Service`] trait.
 //!
 //! A node serves them on a Unix socket that only its own user can open ([`serve_unix`]) and, if asked, on a loopback port
-//! behind a bearer token ([`serve_tcp`]). [`api`] holds the JSON both sides speak, [`ErrorCode`] every way to fail. Nothing
+//! behind a bearer token ([`serve_tcp`]). Who only watches has a door of its own ([`MonitorServer`]). [`api`] holds the JSON both sides speak, [`ErrorCode`] every way to fail. Nothing
 //! is decided here: a handler turns a request into one call of the service and its answer into a response.
 //!
 //! | route | call |
@@ -25,6 +25,9 @@
 //! | `POST /v1/kit` | [`Service::kit`]: text; on the socket only, it holds the recovery secret |
 //! | `GET /v1/ledger/checkpoint`, `/v1/ledger/witnesses` | JSON; the text in it is for witnesses |
 //! | `POST /v1/ledger/cosignatures` | [`Service::cosigned`]: a cosigned note in, JSON out |
+//! | `GET /metrics` | [`Service::metrics`]: OpenMetrics text |
+//! | `GET /v1/health` | JSON; nothing is asked of the service |
+//! | `GET /v1/ready` | [`Service::ready`]: JSON, with status 503 while it is not |
 //! | `POST /v1/stop` | [`Service::stop`] |
 
 pub mod api;
@@ -32,6 +35,8 @@ mod body;
 mod error;
 mod frames;
 mod limit;
+mod metrics;
+mod monitor;
 mod query;
 mod range;
 mod routes;
@@ -42,6 +47,7 @@ mod token;
 pub use error::{ErrorBody, ErrorCode};
 pub use frames::{FRAME_HEAD_LEN, FRAME_LEN_MAX, FrameError, Frames};
 pub use limit::CONNECTION_COUNT_MAX;
+pub use monitor::MonitorServer;
 pub use query::{Query, QueryError, percent_encode};
 pub use range::ByteRange;
 pub use routes::RECORD_HEADER;

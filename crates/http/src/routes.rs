@@ -57,9 +57,21 @@ pub(crate) fn shared<S: Service>(service: Arc<S>) -> Router {
         .route("/v1/recovery/export", get(export_recovery::<S>))
         .route("/v1/foreign-packs/open", post(open_foreign::<S>))
         .route("/v1/stop", post(stop::<S>))
+        .merge(numbers())
+        .merge(health())
         .fallback(no_route)
         .method_not_allowed_fallback(no_route)
         .with_state(service)
+}
+
+/// What a program may ask that only watches: numbers, and nothing that changes anything.
+pub(crate) fn numbers<S: Service>() -> Router<Arc<S>> {
+    Router::new().route("/metrics", get(metrics::<S>))
+}
+
+/// What is asked before a node is trusted with anything.
+pub(crate) fn health<S: Service>() -> Router<Arc<S>> {
+    Router::new().route("/v1/health", get(alive)).route("/v1/ready", get(ready::<S>))
 }
 
 /// What only the socket gives: secrets do not cross a port.
@@ -319,6 +331,23 @@ async fn open_foreign<S: Service>(State(service): State<Arc<S>>) -> Result<Json<
     service.open_foreign().await.map(Json)
 }
 
+async fn metrics<S: Service>(State(service): State<Arc<S>>) -> Result<Response, ErrorBody> {
+    let page = crate::metrics::encode(service.metrics().await?);
+    Ok(([(header::CONTENT_TYPE, crate::metrics::CONTENT_TYPE)], page).into_response())
+}
+
+/// That this is answered says that the process runs and its tasks go on; nothing else is asked, or a slow disk would have
+/// a node killed that only needs time.
+async fn alive() -> Json<serde_json::Value> {
+    Json(serde_json::json!({ "alive": true }))
+}
+
+async fn ready<S: Service>(State(service): State<Arc<S>>) -> Result<Response, ErrorBody> {
+    let readiness = service.ready().await?;
+    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    Ok((status, Json(readiness)).into_response())
+}
+
 async fn stop<S: Service>(State(service): State<Arc<S>>) -> Result<Json<StopAnswer>, ErrorBody> {
     service.stop().await.map(|()| Json(StopAnswer { stopping: true }))
 }
@@ -330,6 +359,6 @@ async fn body(what: &str, request: Request, max: usize) -> Result<Bytes, ErrorBo
     axum::body::to_bytes(request.into_body(), max).await.map_err(refused)
 }
 
-async fn no_route(request: Request) -> ErrorBody {
+pub(crate) async fn no_route(request: Request) -> ErrorBody {
     ErrorBody::new(ErrorCode::NoRoute, format_args!("there is no {} {}", request.method(), request.uri().path()))
 }

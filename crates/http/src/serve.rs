@@ -220,7 +220,7 @@ impl TcpServer {
 }
 
 /// Serves until `shutdown`, then gives what is under way [`SHUTDOWN_GRACE`]. What takes longer ends with the runtime.
-async fn run<L: Listener<Io: Unpin>>(
+pub(crate) async fn run<L: Listener<Io: Unpin>>(
     listener: L,
     routes: Router,
     shutdown: impl Future<Output = ()> + Send + 'static,

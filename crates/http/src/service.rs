@@ -9,8 +9,8 @@ use futures::stream::BoxStream;
 
 use crate::api::{
     Change, CheckpointInfo, CheckpointOf, CosignedBy, EntryAt, ExportFilter, HeaderRange, InviteInfo, InviteOptions,
-    KeepOptions, ListFilter, MemberInfo, OpenedAnswer, PeerInfo, ProofOf, ProposalInfo, PutEvent, PutOptions,
-    RecordInfo, RecoveryInfo, RestoreEvent, Status, VerifyEvent, VerifyOptions, WitnessInfo,
+    KeepOptions, ListFilter, MemberInfo, Metrics, OpenedAnswer, PeerInfo, ProofOf, ProposalInfo, PutEvent, PutOptions,
+    Readiness, RecordInfo, RecoveryInfo, RestoreEvent, Status, VerifyEvent, VerifyOptions, WitnessInfo,
 };
 use crate::error::ErrorBody;
 use crate::range::ByteRange;
@@ -139,6 +139,12 @@ pub trait Service: Send + Sync + 'static {
     /// Fetches a pack that was not sealed for us, with all its shards, and tries to open it; refused, or the promise of
     /// the network is broken.
     fn open_foreign(&self) -> impl Future<Output = Result<OpenedAnswer, ErrorBody>> + Send;
+
+    /// What the node counts and measures, now.
+    fn metrics(&self) -> impl Future<Output = Result<Metrics, ErrorBody>> + Send;
+
+    /// Whether the node can take and give records, and what it waits for otherwise.
+    fn ready(&self) -> impl Future<Output = Result<Readiness, ErrorBody>> + Send;
 
     /// Stops the node in order, soon after this returns.
     fn stop(&self) -> impl Future<Output = Result<(), ErrorBody>> + Send;

@@ -63,6 +63,11 @@ impl Net {
         self.peers.connected().binary_search(node).is_ok()
     }
 
+    /// Open connections: several with one node among them.
+    pub fn connection_count(&self) -> usize {
+        self.peers.connection_count()
+    }
+
     /// Whether [`Self::admit`] was called for this node and [`Self::expel`] was not since.
     pub fn is_admitted(&self, node: &NodeId) -> bool {
         self.peers.is_admitted(node)

@@ -193,6 +193,10 @@ impl Peers {
         nodes
     }
 
+    pub(crate) fn connection_count(&self) -> usize {
+        lock(&self.map).values().map(|peer| peer.connections.load(Relaxed)).sum()
+    }
+
     pub(crate) fn traffic(&self) -> Vec<Traffic> {
         let map = lock(&self.map);
         let mut traffic: Vec<Traffic> = map

@@ -6,6 +6,7 @@
 //!
 //! A node that cannot be reached is not audited: that is for [`crate::Absences`].
 
+mod kept;
 mod pace;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use bithealth_types::{NodeId, Time};
 
+pub use kept::Kept;
 use pace::{Pace, Timing};
 
 /// Failures weigh this much, and are forgotten one after the other.
@@ -270,9 +272,11 @@ impl Auditor {
         self.holders.iter().map(shown)
     }
 
-    /// Forgets all but these: who is no node any more is not audited again.
-    pub fn retain(&mut self, nodes: &BTreeSet<NodeId>) {
-        self.holders.retain(|node, _| nodes.contains(node));
+    /// Forgets all but these: who is no node any more is not audited again. Whom that leaves out.
+    pub fn retain(&mut self, nodes: &BTreeSet<NodeId>) -> Vec<NodeId> {
+        let gone: Vec<NodeId> = self.holders.keys().filter(|node| !nodes.contains(node)).copied().collect();
+        gone.iter().for_each(|node| drop(self.holders.remove(node)));
+        gone
     }
 }
 

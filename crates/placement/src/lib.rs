@@ -19,7 +19,7 @@ mod shortfall;
 mod site;
 mod survival;
 
-pub use audit::{Answer, AuditConfig, Audited, Auditor, Trust, Verdict};
+pub use audit::{Answer, AuditConfig, Audited, Auditor, Kept, Trust, Verdict};
 pub use choose::{FAILURES_MAX, NODE_UP, PolicyError, SURVIVE_REGIONS_MAX, choose, restore_failure};
 pub use place::{place, substitutes};
 pub use repair::{Absences, Placed, Standing, View};

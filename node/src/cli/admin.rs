@@ -25,7 +25,9 @@ pub(crate) async fn run(client: &Client, command: AdminCommand, show: Show) -> R
             Ok(Exit::Done)
         }
         AdminCommand::Retire { node } => retire(client, &node, show).await,
-        AdminCommand::RotateKey { .. } | AdminCommand::Move { .. } => unreachable!("dispatched before"),
+        AdminCommand::RotateKey { .. } | AdminCommand::Move { .. } | AdminCommand::Offer { .. } => {
+            unreachable!("dispatched before")
+        }
         AdminCommand::RecoveryKey { output } => recover::make_key(&output, show),
         AdminCommand::Recover(command) => recover::run(client, command, show).await,
         AdminCommand::Approve { proposal } => {

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::args::{DemoArgs, InitArgs, JoinArgs, NodeArgs, OfferArgs, RestoreArgs, SiteArgs, UnlockArgs};
 use super::exit::Exit;
 use super::failure::Failure;
-use super::show::{Show, plain};
+use super::show::{Show, len, plain};
 use super::{get, recover, restore as restoring, secret};
 use crate::client::Client;
 use crate::config::Config;
@@ -100,6 +100,27 @@ pub(crate) async fn relocate(
     Ok(Exit::Done)
 }
 
+/// Certifies that this node offers so much.
+pub(crate) async fn change_offer(
+    data_dir: &Path,
+    client: &Client,
+    capacity: ByteLen,
+    args: &UnlockArgs,
+    show: Show,
+) -> Result<Exit, Failure> {
+    let (home, unlocking) = stopped(data_dir, client, args).await?;
+    let node = rotation::offer(&home, &unlocking, capacity.0).map_err(Failure::new)?;
+    let told = json!({ "node": node, "capacity": capacity });
+    show.answer(&told, |_| format!("node {} offers {} to others", node.short(), len(capacity)));
+    show.note(match capacity {
+        ByteLen(0) => {
+            "next: start the node; others take over what it holds, and `bithealth status` says when it may go"
+        }
+        _ => "next: start the node; it counts from the block on that covers its word",
+    });
+    Ok(Exit::Done)
+}
+
 /// The data folder of a node that is not running, and what opens its keys.
 async fn stopped(data_dir: &Path, client: &Client, args: &UnlockArgs) -> Result<(Home, Unlocking), Failure> {
     let home = Home::new(data_dir);
@@ -162,12 +183,13 @@ pub(crate) async fn node(data_dir: PathBuf, args: NodeArgs, show: Show) -> Resul
 fn show_ready(ready: &Ready, show: Show) {
     let told = json!({
         "ready": true, "node": ready.node, "member": ready.member, "organisation": ready.organisation,
-        "network": ready.network, "addresses": ready.addresses, "socket": ready.socket,
+        "network": ready.network, "addresses": ready.addresses, "socket": ready.socket, "metrics": ready.metrics,
     });
     show.answer(&told, |_| {
+        let metrics = ready.metrics.map_or_else(String::new, |at| format!("\n  metrics at  http://{at}/metrics"));
         let addresses = ready.addresses.iter().map(|address| format!("\n  listens on  {}", plain(address)));
         format!(
-            "{} in network {}: the node is running\n  node        {}{}\n  asked on    {}\nCtrl-C stops it in order.",
+            "{} in network {}: the node is running\n  node        {}{}\n  asked on    {}{metrics}\nCtrl-C stops it in order.",
             plain(&ready.organisation),
             plain(&ready.network),
             ready.node,

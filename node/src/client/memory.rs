@@ -265,6 +265,14 @@ impl Service for Served {
         Err(ErrorBody::new(ErrorCode::NotGranted, "sealed for others"))
     }
 
+    async fn metrics(&self) -> Result<Metrics, ErrorBody> {
+        Ok(Metrics::default())
+    }
+
+    async fn ready(&self) -> Result<Readiness, ErrorBody> {
+        Ok(Readiness::default())
+    }
+
     async fn stop(&self) -> Result<(), ErrorBody> {
         Ok(())
     }

@@ -112,6 +112,8 @@ pub struct KeptPacks {
 pub struct RepairInfo {
     /// Packs of the network by how many more nodes may be lost, the most endangered first.
     pub margins: Vec<PacksAt>,
+    /// Packs with shards that are missing, in the whole network.
+    pub waiting_packs: u64,
     /// Shards that were lost with their holders, or whose holders leave, in the whole network.
     pub missing_shards: u64,
     /// Their bytes.

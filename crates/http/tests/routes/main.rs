@@ -4,8 +4,10 @@ mod memory;
 
 use std::sync::Arc;
 
-use bithealth_http::api::{COSIGNED_LEN_MAX, ListFilter, PutEvent, PutOptions, RecordInfo, Wait, WitnessInfo};
-use bithealth_http::{ErrorBody, ErrorCode, Query, RECORD_HEADER, TcpServer};
+use bithealth_http::api::{
+    COSIGNED_LEN_MAX, ListFilter, PutEvent, PutOptions, Readiness, RecordInfo, Wait, WitnessInfo,
+};
+use bithealth_http::{ErrorBody, ErrorCode, MonitorServer, Query, RECORD_HEADER, TcpServer};
 use bithealth_types::RecordId;
 use bytes::Bytes;
 use futures::channel::mpsc;
@@ -275,6 +277,66 @@ async fn tcp_answers_only_who_brings_the_token() {
         let response = ask(headers).await;
         assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
         assert_eq!(error(response).await.error, ErrorCode::Unauthorized);
+    }
+    server.abort();
+}
+
+#[tokio::test]
+async fn the_metrics_are_openmetrics_text_of_what_the_service_says() {
+    let node = Node::start(with_ten()).await;
+    let response = ask(&node, Method::GET, "/metrics").await;
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(response.headers()[CONTENT_TYPE], "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    let page = String::from_utf8(bytes(response).await.to_vec()).unwrap();
+    assert!(page.contains("\nbithealth_own_packs{state=\"local\"} 1\n"), "{page}");
+    assert!(page.contains("\nbithealth_build_info{version=\"1.2.3\"} 1\n"), "{page}");
+}
+
+#[tokio::test]
+async fn a_node_is_alive_at_once_and_ready_once_it_is() {
+    for (memory, status, waits_for) in [
+        (Memory::default(), StatusCode::SERVICE_UNAVAILABLE, vec!["a record".to_owned()]),
+        (with_ten(), StatusCode::OK, vec![]),
+    ] {
+        let node = Node::start(memory).await;
+        assert_eq!(ask(&node, Method::GET, "/v1/health").await.status(), StatusCode::OK);
+        let response = ask(&node, Method::GET, "/v1/ready").await;
+        assert_eq!(response.status(), status);
+        let told: Readiness = serde_json::from_slice(&bytes(response).await).unwrap();
+        assert_eq!(told, Readiness { ready: waits_for.is_empty(), waits_for });
+    }
+}
+
+#[tokio::test]
+async fn who_only_watches_reads_the_numbers_with_the_token_and_nothing_else_with_any() {
+    let token = "t".repeat(32);
+    let short = MonitorServer::bind("127.0.0.1:0".parse().unwrap(), &token[1..]).await.unwrap_err();
+    assert!(short.to_string().contains("31 characters"), "{short}");
+    let door = MonitorServer::bind("127.0.0.1:0".parse().unwrap(), &token).await.unwrap();
+    let address = door.address();
+    let server = tokio::spawn(door.serve(Arc::new(with_ten()), std::future::pending()));
+    let ask = |method: Method, path: &'static str, token: Option<String>| async move {
+        let bearer = token.map(|token| format!("Bearer {token}"));
+        let headers: Vec<_> = bearer.iter().map(|bearer| (AUTHORIZATION, bearer.as_str())).collect();
+        send(TcpStream::connect(address).await.unwrap(), request(method, path, &headers)).await.status()
+    };
+    let brings = || Some(token.clone());
+    assert_eq!(ask(Method::GET, "/metrics", brings()).await, StatusCode::OK);
+    for other in [None, Some("x".repeat(32)), Some(token[1..].to_owned())] {
+        assert_eq!(ask(Method::GET, "/metrics", other).await, StatusCode::UNAUTHORIZED);
+    }
+    for path in ["/v1/health", "/v1/ready"] {
+        assert_eq!(ask(Method::GET, path, None).await, StatusCode::OK, "{path}");
+    }
+    for (method, path) in [
+        (Method::GET, "/v1/records"),
+        (Method::GET, "/v1/status"),
+        (Method::GET, "/v1/export"),
+        (Method::POST, "/v1/kit"),
+        (Method::POST, "/v1/stop"),
+        (Method::POST, "/metrics"),
+    ] {
+        assert_eq!(ask(method, path, brings()).await, StatusCode::NOT_FOUND, "{path}");
     }
     server.abort();
 }

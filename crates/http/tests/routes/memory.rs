@@ -282,6 +282,17 @@ impl Service for Memory {
         Err(ErrorBody::new(ErrorCode::NotGranted, "sealed for others"))
     }
 
+    async fn metrics(&self) -> Result<Metrics, ErrorBody> {
+        let own_packs = OwnPacks { local: self.records.lock().unwrap().len() as u64, ..OwnPacks::default() };
+        Ok(Metrics { version: "1.2.3", own_packs, ..Metrics::default() })
+    }
+
+    /// Once there is a record.
+    async fn ready(&self) -> Result<Readiness, ErrorBody> {
+        let ready = !self.records.lock().unwrap().is_empty();
+        Ok(Readiness { ready, waits_for: if ready { vec![] } else { vec!["a record".to_owned()] } })
+    }
+
     async fn stop(&self) -> Result<(), ErrorBody> {
         Ok(())
     }

@@ -40,6 +40,17 @@ pub(super) enum Timing {
 }
 
 impl Pace {
+    /// The rates of the latest answers, and the line's.
+    pub(super) fn keep(&self) -> (Vec<u64>, u64) {
+        (self.rates.iter().copied().collect(), self.line)
+    }
+
+    /// What [`Self::keep`] gave.
+    pub(super) fn recall(rates: Vec<u64>, line: u64) -> Self {
+        let surplus = rates.len().saturating_sub(ANSWERS_KEPT);
+        Self { rates: rates.into_iter().skip(surplus).collect(), line }
+    }
+
     /// Takes an answer into account. `took` is without the round trip, or a disk far away would seem slow.
     pub(super) fn note(&mut self, bytes: u64, took: Duration, sent_per_s: Option<u64>) {
         self.line = self.line.max(sent_per_s.unwrap_or(0));

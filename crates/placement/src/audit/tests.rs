@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 const HOLDER: NodeId = NodeId([1; 32]);
@@ -244,4 +246,83 @@ fn a_set_is_as_long_as_it_takes_to_tell_a_disk_from_a_line() {
 fn a_disk_that_is_overrun_is_waited_for() {
     let minutes = |bytes| auditor().patience(bytes).as_secs() / 60;
     assert_eq!((minutes(16 * MIB), minutes(64 * MIB)), (5, 18));
+}
+
+/// One that was started anew with what the other kept.
+fn restarted(auditor: &Auditor, now: Time) -> Auditor {
+    let mut anew = self::auditor();
+    for holder in [HOLDER, OTHER] {
+        auditor.kept(&holder).into_iter().for_each(|kept| anew.recall(now, holder, kept));
+    }
+    anew
+}
+
+#[test]
+fn suspicion_credit_and_condemnation_outlive_a_restart() {
+    let (auditor, now) = after([took(FAST); 8]);
+    let mut anew = restarted(&auditor, now);
+    let (verdicts, now) = judge_daily(&mut anew, now, [took(FETCHED); 4]);
+    assert_eq!(verdicts, [Verdict::Late; 4], "how fast its disk is was not forgotten");
+    assert_eq!(anew.trust(now, &HOLDER), Trust::Sound, "nor what it passed");
+    let (mut suspicious, now) = after([Answer::False]);
+    assert_eq!(restarted(&suspicious, now).trust(now, &HOLDER), Trust::Suspect);
+    assert_eq!(suspicious.judge(Time(now.0 + HOUR), HOLDER, Answer::False), Verdict::False);
+    let later = Time(now.0 + HOUR);
+    assert_eq!(restarted(&suspicious, later).condemned(later), BTreeSet::from([HOLDER]));
+}
+
+#[test]
+fn what_was_kept_from_ahead_of_the_clock_counts_as_of_now() {
+    let (auditor, ahead) = after([Answer::Lacks]);
+    let now = Time(HOUR / 2);
+    let anew = restarted(&auditor, now);
+    assert_eq!(auditor.next(now, [HOLDER]), None, "as if it had been audited just now, until that time comes");
+    assert_eq!(anew.kept(&HOLDER).unwrap().last, Some((now, Verdict::Lacks)));
+    let forgotten = Time(now.0 + 6 * DAY);
+    assert_eq!(anew.trust(forgotten, &HOLDER), Trust::Sound);
+    assert_eq!(anew.next(Time(now.0 + HOUR), [HOLDER]), Some(HOLDER));
+    assert!(ahead > now);
+}
+
+#[test]
+fn more_than_an_auditor_keeps_is_not_recalled() {
+    let mut anew = auditor();
+    let kept = Kept {
+        wrong: 1000 * AuditConfig::default().forget,
+        passed: (0..2 * CREDITS_MAX as u64).map(Time).collect(),
+        rates: vec![7; 1000],
+        ..Kept::default()
+    };
+    anew.recall(Time(100), HOLDER, kept);
+    let kept = anew.kept(&HOLDER).unwrap();
+    assert_eq!(kept.wrong, WEIGHT_MAX * AuditConfig::default().forget);
+    assert_eq!(kept.passed, (CREDITS_MAX as u64..2 * CREDITS_MAX as u64).map(Time).collect::<Vec<_>>());
+    assert_eq!(kept.rates.len(), 32);
+}
+
+proptest! {
+    /// However often it is started anew, an auditor says the same of the same answers.
+    #[test]
+    fn an_auditor_that_is_started_anew_goes_on_as_if_it_was_not(
+        answers in prop::collection::vec((0..6_u8, 1..2 * DAY, any::<bool>()), 1..60),
+    ) {
+        let (mut through, mut anew, mut now) = (auditor(), auditor(), Time(0));
+        for (answer, step, restart) in answers {
+            now = Time(now.0 + step);
+            if restart {
+                anew = restarted(&anew, now);
+            }
+            let answer = match answer {
+                0 => took(FAST),
+                1 => took(FETCHED),
+                2 => Answer::Lacks,
+                3 => Answer::False,
+                4 => Answer::Evaded,
+                _ => Answer::Unreachable,
+            };
+            prop_assert_eq!(through.judge(now, HOLDER, answer), anew.judge(now, HOLDER, answer));
+            prop_assert_eq!(through.kept(&HOLDER), anew.kept(&HOLDER));
+            prop_assert_eq!(through.trust(now, &HOLDER), anew.trust(now, &HOLDER));
+        }
+    }
 }

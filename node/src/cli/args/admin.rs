@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use bithealth_http::api::SurviveWanted;
+use bithealth_types::ByteLen;
 use clap::{Subcommand, ValueEnum};
 
 use super::UnlockArgs;
-use super::parse::parse_jurisdiction;
+use super::parse::{parse_jurisdiction, parse_len};
 
 /// `admin`
 #[derive(Debug, Subcommand)]
@@ -45,6 +46,16 @@ pub enum AdminCommand {
         /// Whose law applies to it: a country (ISO 3166), as in DE or US-CA
         #[arg(long, value_name = "CODE", value_parser = parse_jurisdiction)]
         jurisdiction: String,
+        /// See there.
+        #[command(flatten)]
+        unlock: UnlockArgs,
+    },
+    /// This node, which is stopped, offers so much to others from now on. With 0 it is drained: it serves what it holds until
+    /// others have that, and can go without a loss once `status` says that nothing is held for others any more
+    Offer {
+        /// How much, as 500GB or 2TiB
+        #[arg(value_name = "SIZE", value_parser = parse_len)]
+        capacity: ByteLen,
         /// See there.
         #[command(flatten)]
         unlock: UnlockArgs,
