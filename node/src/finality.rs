@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use bithealth_consensus::{Due, Effect, Engine, Fit, Guilt, Halt, Input, Pace, Vouched, vouch};
+use bithealth_consensus::{Due, Effect, Engine, Fit, Guilt, Halt, Input, MessageError, Pace, Vouched, vouch};
 use bithealth_ledger::{Opened, ValidatorSet, double_vote, era_domain, signed_header};
 use bithealth_net::Topic;
 use bithealth_proto::{decode, encode, v1};
@@ -94,14 +94,28 @@ pub(crate) fn receive(node: &Node, message: &v1::ConsensusMessage) -> Received {
         }
         _ => Ok(Vouched::Signed), // an era ends or begins: who signs in which is for the engine to say
     };
-    match vouched {
-        Ok(vouched) => {
-            node.finality.hear(message.clone());
-            if vouched == Vouched::Signed { Received::New } else { Received::Known }
-        }
-        // Where holders can open another era, it may be of that one, of which this node has not heard: nobody is to blame.
-        Err(_) if node.chain.state().genesis().recovery.is_some() => Received::Known,
-        Err(error) => Received::Forged(error.to_string()),
+    if vouched.is_ok() {
+        node.finality.hear(message.clone());
+    }
+    let has_eras = node.chain.state().genesis().recovery.is_some();
+    judged(vouched, if has_eras { Eras::Possible } else { Eras::One })
+}
+
+/// Whether holders of recovery keys can open another era.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Eras {
+    One,
+    Possible,
+}
+
+/// What becomes of a message, and of whoever passed it on.
+fn judged(vouched: Result<Vouched, MessageError>, eras: Eras) -> Received {
+    match (vouched, eras) {
+        (Ok(Vouched::Signed), _) => Received::New,
+        (Ok(Vouched::Other), _) => Received::Known,
+        // It may be of an era of which this node has not heard: it goes no further, and nobody is to blame.
+        (Err(_), Eras::Possible) => Received::Known,
+        (Err(error), Eras::One) => Received::Forged(error.to_string()),
     }
 }
 
@@ -523,3 +537,6 @@ impl Driver {
         unsent.into_iter().for_each(|input| self.input(input));
     }
 }
+
+#[cfg(test)]
+mod tests;

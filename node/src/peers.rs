@@ -28,7 +28,7 @@ const REASON_LEN_MAX: usize = 300;
 const GREET_AGAIN: Duration = Duration::from_millis(250);
 /// up to this long: by then a peer ends a connection with somebody that it does not know.
 const GREET_AGAIN_MAX: Duration = Duration::from_secs(4);
-/// Addresses told in a hello.
+/// Addresses told in a hello, and kept of those that a peer tells: a hello has room for thousands.
 const ADDRESSES_MAX: usize = 16;
 
 /// Why a peer is not welcome.
@@ -81,8 +81,7 @@ pub async fn run(node: Arc<Node>, mut events: Events) {
 /// Introduces this node.
 pub(crate) fn hello(node: &Node) -> v1::Hello {
     let state = node.chain.state();
-    let mut addresses = node.net.listen_addresses();
-    addresses.truncate(ADDRESSES_MAX);
+    let addresses = bounded(node.net.listen_addresses());
     v1::Hello {
         genesis: Bytes::copy_from_slice(state.genesis_id().as_bytes()),
         version: VERSION,
@@ -91,6 +90,11 @@ pub(crate) fn hello(node: &Node) -> v1::Hello {
         addresses,
         genesis_file: Some(state.genesis().clone()),
     }
+}
+
+fn bounded(mut addresses: Vec<String>) -> Vec<String> {
+    addresses.truncate(ADDRESSES_MAX);
+    addresses
 }
 
 /// Introduces this node, and again if it is refused: the peer may not have on its ledger yet who this is.
@@ -215,6 +219,7 @@ async fn admit(node: &Arc<Node>, peer: NodeId, addresses: Vec<String>) {
     if node.followers.begin(peer, now_ms()) {
         tokio::spawn(sync::follow(node.clone(), peer));
     }
+    let addresses = bounded(addresses);
     let (book, told) = (node.clone(), addresses.clone());
     blocking(move || remember(&book, &peer, &told)).await;
     if let Err(error) = node.net.keep(peer, addresses).await {
@@ -227,12 +232,7 @@ async fn admit(node: &Arc<Node>, peer: NodeId, addresses: Vec<String>) {
 /// A peer has other addresses than it had, as one that was given a place at a relay.
 async fn on_moved(node: &Arc<Node>, peer: NodeId) {
     let book = node.clone();
-    blocking(move || {
-        let mut addresses = book.net.addresses_of(peer);
-        addresses.truncate(ADDRESSES_MAX);
-        remember(&book, &peer, &addresses);
-    })
-    .await;
+    blocking(move || remember(&book, &peer, &bounded(book.net.addresses_of(peer)))).await;
 }
 
 fn on_disconnected(node: &Node, peer: &NodeId) {
@@ -368,5 +368,17 @@ async fn call(node: &Arc<Node>, contact: String) {
         }
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(Duration::from_secs(30));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sixteen_addresses_of_a_peer_are_kept_and_of_more_the_first_sixteen() {
+        let told = |count: usize| (0..count).map(|at| format!("/ip4/192.0.2.{at}/tcp/4401")).collect::<Vec<_>>();
+        assert_eq!(bounded(told(ADDRESSES_MAX)), told(16));
+        assert_eq!(bounded(told(ADDRESSES_MAX + 1)), told(16));
     }
 }

@@ -17,8 +17,8 @@ use crate::chain::{Chain, ChainError};
 use crate::node::{Node, now_ms};
 use crate::{vault, votes};
 
-/// Recoveries a peer tells of, at most.
-pub const TOLD_MAX: usize = 2;
+/// Recoveries that are looked at of those a peer tells of: the announced one, and one that contradicts it.
+const TOLD_MAX: usize = 2;
 
 const ANNOUNCED: &[u8] = b"recovery";
 const CONFLICT: &[u8] = b"recovery that contradicts it";
@@ -154,8 +154,17 @@ fn keep_conflict(node: &Node, kept: &mut Kept, signed: &v1::SignedRecovery) -> R
     Ok(true)
 }
 
-/// What a peer has, which may be old.
-pub fn hear(node: &Arc<Node>, signed: &v1::SignedRecovery) {
+/// What a peer has, which may be old. Blocks on the disk.
+pub fn hear(node: &Arc<Node>, told: &[v1::SignedRecovery]) {
+    looked_at(told).iter().for_each(|signed| hear_of(node, signed));
+}
+
+/// Each costs signatures to check.
+fn looked_at(told: &[v1::SignedRecovery]) -> &[v1::SignedRecovery] {
+    &told[..told.len().min(TOLD_MAX)]
+}
+
+fn hear_of(node: &Arc<Node>, signed: &v1::SignedRecovery) {
     match receive(node, signed) {
         Ok(true) => info!("a peer told of a recovery"),
         Ok(false) | Err(NotTaken::Recovery(_)) => {} // void, opened long ago, or we are behind
@@ -170,16 +179,16 @@ pub fn hear(node: &Arc<Node>, signed: &v1::SignedRecovery) {
 /// this network.
 pub fn propose(node: &Node, keep: &[String]) -> Result<v1::SignedRecovery, ErrorBody> {
     let state = node.chain.state();
-    let refused = |why: &dyn std::fmt::Display| ErrorBody::new(ErrorCode::AgainstRules, why);
     state.recovery_policy().ok_or_else(|| refused(&RecoveryError::NoPolicy))?;
     let mut validators = Vec::new();
     for name in keep {
         let member = votes::member(&state, name)?;
         let key = state.voting_key(&member);
-        let key = key.ok_or_else(|| refused(&format_args!("{name} has no node that votes")))?;
+        let none = || ErrorBody::new(ErrorCode::AgainstRules, format_args!("{name} has no node that votes"));
+        let key = key.ok_or_else(none)?;
         validators.push(Validator { member, key });
     }
-    let validators = ValidatorSet::new(validators).map_err(|error| refused(&error))?;
+    let validators = ValidatorSet::new(validators).map_err(|error| ErrorBody::new(ErrorCode::AgainstRules, error))?;
     Ok(state.propose_recovery(&validators, now_ms()))
 }
 
@@ -188,21 +197,47 @@ pub fn propose(node: &Node, keep: &[String]) -> Result<v1::SignedRecovery, Error
 /// # Errors
 /// [`ErrorCode::BadRequest`] if it cannot be read, [`ErrorCode::AgainstRules`] if it does not count.
 pub fn submit(node: &Arc<Node>, submission: &v1::RecoverySubmission) -> Result<RecoveryInfo, ErrorBody> {
-    let refused = |error: &dyn std::fmt::Display| ErrorBody::new(ErrorCode::AgainstRules, error);
-    let kept = node.recovery.announced();
-    let signed = submission.recovery.clone().or(kept);
-    let mut signed =
-        signed.ok_or_else(|| refused(&"no recovery is announced here: submit the recovery itself before its note"))?;
-    let note = SignedNote::parse(submission.note.as_bytes())
-        .map_err(|error| ErrorBody::new(ErrorCode::BadRequest, format_args!("this is no signed note: {error}")))?;
     let policy = node.chain.state().recovery_policy().cloned();
     let policy = policy.ok_or_else(|| refused(&RecoveryError::NoPolicy))?;
+    let none = || {
+        ErrorBody::new(ErrorCode::AgainstRules, "no recovery is announced here, so this note is of none")
+            .with_next_step("submit the recovery that the holders signed first: `bithealth admin recover submit`")
+    };
+    let mut signed = submission.recovery.clone().or_else(|| node.recovery.announced()).ok_or_else(none)?;
+    let note = SignedNote::parse(submission.note.as_bytes()).map_err(|error| {
+        ErrorBody::new(ErrorCode::BadRequest, format_args!("this is no signed note: {error}"))
+            .with_next_step(AS_IT_WAS_SIGNED)
+    })?;
     policy.take_note(&mut signed, &note).map_err(|error| refused(&error))?;
     match receive(node, &signed) {
         Ok(_) => Ok(info(node)),
         Err(NotTaken::Recovery(error)) => Err(refused(&error)),
         Err(NotTaken::Write(error)) => Err(ErrorBody::new(ErrorCode::DiskFull, error)),
     }
+}
+
+/// What to do about a file that was changed, or is another one.
+const AS_IT_WAS_SIGNED: &str =
+    "submit the file as `bithealth admin recover sign` or `bithealth ledger cosign` wrote it";
+
+fn refused(error: &RecoveryError) -> ErrorBody {
+    use RecoveryError as Why;
+    let next = match error {
+        Why::NoPolicy => {
+            "a network names who may recover it when it is founded (`bithealth init --recovery`), never later"
+        }
+        Why::OtherNetwork { .. } => "submit it to a node of that network",
+        Why::Holders { .. } => "let another holder sign the same file with `bithealth admin recover sign`",
+        Why::Cosigned { .. } | Why::OtherNote => {
+            "let a witness cosign what `bithealth admin recover export` writes now, and submit that"
+        }
+        Why::Era { .. } | Why::OtherTip { .. } | Why::Validators(_) | Why::NotAMember { .. } => {
+            "`bithealth status` says which block is the last one here; if all of them are there, propose it anew with \
+             `bithealth admin recover propose`, and let the holders sign that"
+        }
+        _ => AS_IT_WAS_SIGNED,
+    };
+    ErrorBody::new(ErrorCode::AgainstRules, error).with_next_step(next)
 }
 
 /// How a recovery stands.
@@ -254,7 +289,10 @@ fn tell(info: &mut RecoveryInfo, state: &State, signed: &v1::SignedRecovery, pol
 /// # Errors
 /// [`ErrorCode::NotFound`] if none is announced.
 pub fn export(node: &Node) -> Result<v1::RecoveryExport, ErrorBody> {
-    let none = || ErrorBody::new(ErrorCode::NotFound, "no recovery is announced here");
+    let none = || {
+        ErrorBody::new(ErrorCode::NotFound, "no recovery is announced here")
+            .with_next_step("submit one that enough holders signed first: `bithealth admin recover submit`")
+    };
     let signed = node.recovery.announced().ok_or_else(none)?;
     let state = node.chain.state();
     let policy = state.recovery_policy().ok_or_else(none)?;
@@ -267,4 +305,32 @@ pub fn export(node: &Node) -> Result<v1::RecoveryExport, ErrorBody> {
 fn write(store: &Store, key: &[u8], signed: &v1::SignedRecovery) -> Result<(), WriteError> {
     let position = store.put(Kind::Meta, key, &[], &[&encode(signed)])?;
     store.sync(position)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_refused_comes_with_what_to_do_about_it() {
+        let next = |error| refused(&error).next_step;
+        assert!(next(RecoveryError::Holders { got: 1, want: 2 }).contains("another holder"));
+        assert!(next(RecoveryError::OtherTip { got: 3, have: 4 }).contains("recover propose"));
+        assert!(next(RecoveryError::OtherNote).contains("recover export"));
+        assert!(next(RecoveryError::NoPolicy).contains("init --recovery"));
+        assert_eq!(next(RecoveryError::BadSignature { what: "holder", index: 0 }), AS_IT_WAS_SIGNED);
+    }
+
+    #[test]
+    fn two_recoveries_of_a_peer_are_looked_at_and_of_more_the_first_two() {
+        let recovery = |era| {
+            let recovery = Some(v1::Recovery { era, ..v1::Recovery::default() });
+            v1::SignedRecovery { recovery, ..v1::SignedRecovery::default() }
+        };
+        let told = |count: usize| (1..=count as u64).map(recovery).collect::<Vec<_>>();
+        let both = [recovery(1), recovery(2)];
+        assert_eq!(looked_at(&told(0)), []);
+        assert_eq!(looked_at(&told(TOLD_MAX)), both);
+        assert_eq!(looked_at(&told(TOLD_MAX + 1)), both);
+    }
 }

@@ -16,7 +16,7 @@ use tracing::{debug, warn};
 use crate::chain::{ChainError, Received, block_of};
 use crate::node::Node;
 use crate::reconcile;
-use crate::recovery::{self, TOLD_MAX};
+use crate::recovery;
 use crate::replicate::blocking;
 use claims::{Claim, Claims, Wanted};
 
@@ -125,12 +125,12 @@ async fn catch_up(node: &Arc<Node>, peer: NodeId, waker: &Notify) -> anyhow::Res
 /// One round; true if it brought something new.
 async fn sync_once(node: &Arc<Node>, stream: &mut Stream) -> anyhow::Result<bool> {
     take_body(node, stream).await?;
-    let sync_answer::Answer::Frontier(theirs) = ask(stream, Request::Frontier(frontier(node))).await? else {
+    let sync_answer::Answer::Frontier(mut theirs) = ask(stream, Request::Frontier(frontier(node))).await? else {
         anyhow::bail!("the peer answered something that was not asked");
     };
-    for signed in theirs.recoveries.into_iter().take(TOLD_MAX) {
-        let worker = node.clone();
-        blocking(move || recovery::hear(&worker, &signed)).await;
+    if !theirs.recoveries.is_empty() {
+        let (worker, told) = (node.clone(), std::mem::take(&mut theirs.recoveries));
+        blocking(move || recovery::hear(&worker, &told)).await;
     }
     let mut progress = false;
     let logs = theirs.logs.iter().map(|log| anyhow::Ok((NodeId::try_from(log.author.as_ref())?, log.len)));
@@ -285,7 +285,7 @@ fn sync_answer(node: &Arc<Node>, request: Request) -> Result<sync_answer::Answer
     use sync_answer::Answer;
     Ok(match request {
         Request::Frontier(theirs) => {
-            theirs.recoveries.iter().take(TOLD_MAX).for_each(|signed| recovery::hear(node, signed));
+            recovery::hear(node, &theirs.recoveries);
             Answer::Frontier(frontier(node))
         }
         Request::Entries(wanted) => {

@@ -34,9 +34,9 @@ pub(crate) const HONEST: ThresholdParam = ThresholdParam::new(333, 1000);
 /// Rounds ahead of ours whose proposals are looked at: as many as the rounds themselves take in.
 const ROUNDS_AHEAD_MAX: i64 = 10;
 /// Messages kept for the next height, for each validator: a few rounds' votes.
-const LATER_MAX: usize = 8;
+pub(crate) const LATER_MAX: usize = 8;
 /// Messages that could not be sent and are tried again.
-const UNSENT_MAX: usize = 64;
+pub(crate) const UNSENT_MAX: usize = 64;
 /// When what failed is tried again: a message that could not be sent, a block that could not be made or looked at.
 const RETRY_MS: u64 = 500;
 

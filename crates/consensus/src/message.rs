@@ -12,7 +12,7 @@ use malachite_types::{
 use crate::context::{At, Ballot, Ctx, Header, Offer, Who};
 
 /// Most votes in a certificate that travels: one of each kind from each validator.
-const CERTIFICATE_VOTES_MAX: usize = 2 * bithealth_ledger::VALIDATORS_MAX;
+pub(crate) const CERTIFICATE_VOTES_MAX: usize = 2 * bithealth_ledger::VALIDATORS_MAX;
 
 /// Why a message is not one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

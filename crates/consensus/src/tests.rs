@@ -9,6 +9,8 @@ use ed25519_dalek::{Signer as _, SigningKey};
 use super::*;
 use crate::engine::{HONEST, QUORUM};
 
+mod bounds;
+
 const NETWORK: GenesisId = GenesisId([7; 32]);
 
 fn key(seed: u8) -> SigningKey {
@@ -289,8 +291,6 @@ fn what_is_no_message_is_refused() {
     assert_eq!(refused(&mut one, Some(Message::Proposal(proposal.clone()))), MessageError::Content);
     let other = v1::ConsensusProposal { content: Some(content(b"block")), ..proposal };
     assert_eq!(refused(&mut one, Some(Message::Proposal(other))), MessageError::Content);
-    let many = v1::PolkaCertificate { signatures: vec![Default::default(); 513], ..Default::default() };
-    assert_eq!(refused(&mut one, Some(Message::Polka(many))), MessageError::Votes { got: 513 });
 }
 
 #[test]
