@@ -251,6 +251,25 @@ mod tests {
     }
 
     #[test]
+    fn each_parameter_of_the_network_can_be_repeated_and_one_that_differs_is_named() {
+        // No rest pattern: a new parameter has no test until it is named here.
+        let theirs = v1::Parameters { block_interval_ms: 1_000, heartbeat_ms: 180_000 };
+        let v1::Parameters { block_interval_ms, heartbeat_ms } = theirs;
+        let same = Config {
+            block_interval_ms: Some(block_interval_ms),
+            heartbeat_ms: Some(heartbeat_ms),
+            ..Config::default()
+        };
+        same.check_parameters(&theirs).unwrap();
+        Config::default().check_parameters(&theirs).unwrap();
+        let refused = |config: Config| config.check_parameters(&theirs).unwrap_err().to_string();
+        let interval = refused(Config { block_interval_ms: Some(999), ..same.clone() });
+        assert!(interval.contains("block_interval_ms = 999, this network has 1000"), "{interval}");
+        let heartbeat = refused(Config { heartbeat_ms: Some(180_001), ..same });
+        assert!(heartbeat.contains("heartbeat_ms = 180001, this network has 180000"), "{heartbeat}");
+    }
+
+    #[test]
     fn a_missing_file_is_named() {
         let error = Config::load(Path::new("nowhere/config.toml")).unwrap_err().to_string();
         assert!(error.starts_with("nowhere/config.toml: "), "{error}");

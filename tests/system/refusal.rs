@@ -253,10 +253,15 @@ fn a_configuration_that_disagrees_with_the_network_starts_no_node_and_names_the_
     clinic.stop();
     let path = clinic.home.join("config.toml");
     let config = std::fs::read_to_string(&path).unwrap();
-    std::fs::write(&path, format!("heartbeat_ms = 180000\nblock_interval_ms = 250\n{config}")).unwrap();
-    let refused = clinic.ask(&["node", "--key-file", clinic.key_file().to_str().unwrap()]);
-    assert_eq!(refused.exit, 1, "{refused:?}");
-    assert!(refused.error.contains("block_interval_ms = 250, this network has 1000"), "{refused:?}");
+    for (lines, difference) in [
+        ("heartbeat_ms = 180000\nblock_interval_ms = 250", "block_interval_ms = 250, this network has 1000"),
+        ("block_interval_ms = 1000\nheartbeat_ms = 60000", "heartbeat_ms = 60000, this network has 180000"),
+    ] {
+        std::fs::write(&path, format!("{lines}\n{config}")).unwrap();
+        let refused = clinic.ask(&["node", "--key-file", clinic.key_file().to_str().unwrap()]);
+        assert_eq!(refused.exit, 1, "{refused:?}");
+        assert!(refused.error.contains(difference), "{refused:?}");
+    }
     std::fs::write(&path, format!("heartbeat_ms = 180000\n{config}")).unwrap();
     clinic.start();
 }
