@@ -5,6 +5,7 @@
 //! covered them; what no block covers yet comes last. Within one block, and among those, they are ordered by author and
 //! sequence. Who votes on a proposal are the members as of the block before.
 
+mod turns;
 mod votes;
 
 pub use votes::Proposal;
@@ -161,8 +162,14 @@ pub(crate) struct View {
     pub(crate) members: BTreeMap<MemberId, Member>,
     /// Those of them that are no more, and since when.
     left: BTreeMap<MemberId, Option<Height>>,
+    /// How many members vote.
+    voters: usize,
+    /// The names of all who ever were: none is given twice.
+    names: BTreeSet<String>,
     /// The keys each member signed with, the present one last.
     held: BTreeMap<MemberId, Vec<Held>>,
+    /// All of them: none ever stands for another member.
+    keys: BTreeSet<[u8; 32]>,
     /// Digests of invites that passed.
     invited: BTreeSet<Digest>,
     /// Where nodes of a member may stand, and since when.
@@ -223,8 +230,11 @@ impl Claims {
         }
     }
 
-    fn cover(&mut self, height: Height, frontier: &BTreeMap<NodeId, u64>) {
+    /// Whether this block is the first that covers one of them.
+    fn cover(&mut self, height: Height, frontier: &BTreeMap<NodeId, u64>) -> bool {
+        let was_covered = self.covered.is_some();
         self.covered = self.rank(&Covered::By(height, frontier)).map(|(at, claim)| (at.unwrap_or(height), claim));
+        self.covered.is_some() && !was_covered
     }
 }
 
@@ -319,15 +329,15 @@ impl Registry {
         self.certificates.contains_key(node)
     }
 
-    /// A block covers what this frontier holds.
-    pub(crate) fn cover(&mut self, height: Height, frontier: &BTreeMap<NodeId, u64>) {
+    /// A block covers what this frontier holds. Whether any claim is among that: if none is, all views stay as they are.
+    pub(crate) fn cover(&mut self, height: Height, frontier: &BTreeMap<NodeId, u64>) -> bool {
         let admissions = self.admissions.iter_mut().map(|item| &mut item.claims);
         let certificates = self.certificates.values_mut().flatten().map(|item| &mut item.claims);
         let retirements = self.retirements.values_mut().flatten().map(|item| &mut item.claims);
         let accusations = self.accusations.values_mut().map(|item| &mut item.claims);
         let votes = self.votes.values_mut().flat_map(votes::Voted::claims);
         let all = admissions.chain(certificates).chain(retirements).chain(accusations).chain(votes);
-        all.for_each(|claims| claims.cover(height, frontier));
+        all.fold(false, |any, claims| claims.cover(height, frontier) || any)
     }
 
     /// An era begins.
@@ -352,27 +362,6 @@ impl Registry {
             }
         }
         view
-    }
-
-    /// Proposals pass and admissions take effect block by block, in this order.
-    fn view_members(&self, covered: &Covered<'_>, recovered: Option<&Recovered>, view: &mut View) {
-        let mut recoveries = self.recoveries.iter().chain(recovered).peekable();
-        let heights = self.recoveries.iter().chain(recovered).map(|it| it.height.0);
-        let heights: BTreeSet<u64> = self.heights(covered).into_iter().chain(heights).collect();
-        let ranked = self.admissions.iter().filter_map(|item| Some((order(&item.claims.rank(covered)?), item)));
-        let mut admissions: Vec<((u64, Claim), &Admission)> = ranked.collect();
-        admissions.sort_by_key(|(rank, item)| (*rank, item.member.record));
-        for at in heights {
-            // Who decides from here on is out of the hands of those who are gone.
-            if let Some(recovered) = recoveries.next_if(|it| it.height.0 == at) {
-                view.recover(recovered);
-            }
-            self.count(covered, at, view);
-            let since = since(at);
-            // Also those that came before their invite passed.
-            let reached = admissions.iter().take_while(|((height, _), _)| *height <= at);
-            reached.for_each(|(_, admission)| view.admit(admission, since));
-        }
     }
 }
 
@@ -464,6 +453,7 @@ impl View {
         for (id, member) in &mut self.members {
             member.votes = recovered.validators.contains_key(id);
         }
+        self.voters = self.present().filter(|member| member.votes).count();
         self.recovered = Some(recovered.clone());
     }
 }

@@ -560,7 +560,7 @@ impl State {
 
     pub(crate) fn cover(&mut self, checked: CheckedBlock) {
         let CheckedBlock { header, digest, frontier: grown, next, opened } = checked;
-        let height = Height(header.height);
+        let (height, opens) = (Height(header.height), opened.is_some());
         if let Some(opened) = opened {
             self.open_era(height, opened);
         }
@@ -572,15 +572,16 @@ impl State {
             self.validators.insert(Height(height.0 + 1), next);
         }
         self.frontier.extend(grown.iter().map(|item| (item.author.to_vec(), frontier_value(item))));
-        self.registry.cover(height, &all);
-        self.view = self.registry.view(&Covered::OrNot);
         for (author, len) in lens {
             let covered = self.logs.entry(author).or_default().cover(len);
             covered.iter().for_each(|pack| self.packs.cover(pack, &author, height));
         }
-        // Only what blocks cover decides, so that all end it at the same entry.
-        for author in self.registry.view(&Covered::By(height, &all)).ended() {
-            self.logs.entry(author).or_default().closed.get_or_insert(all.get(&author).copied().unwrap_or(0));
+        if self.registry.cover(height, &all) || opens {
+            self.view = self.registry.view(&Covered::OrNot);
+            // Only what blocks cover decides, so that all end it at the same entry.
+            for author in self.registry.view(&Covered::By(height, &all)).ended() {
+                self.logs.entry(author).or_default().closed.get_or_insert(all.get(&author).copied().unwrap_or(0));
+            }
         }
     }
 }

@@ -42,8 +42,13 @@ impl Voted {
         self.carried.iter_mut().chain(self.approvals.values_mut())
     }
 
-    fn claims_of(&self) -> impl Iterator<Item = &Claims> {
+    pub(super) fn claims_of(&self) -> impl Iterator<Item = &Claims> {
         self.carried.iter().chain(self.approvals.values())
+    }
+
+    /// The nodes that wrote approvals.
+    pub(super) fn approved_by(&self) -> impl Iterator<Item = &NodeId> {
+        self.approvals.keys()
     }
 
     /// Who is for it with every entry that carries it, and the key that says so.
@@ -86,31 +91,25 @@ impl Registry {
         self.votes.entry(id).or_default().approvals.entry(claim.author).or_insert_with(|| Claims::new(claim));
     }
 
-    /// The order of everything that votes and admissions depend on.
-    pub(super) fn heights(&self, covered: &Covered<'_>) -> BTreeSet<u64> {
-        let votes = self.votes.values().flat_map(Voted::claims_of);
-        let claims = votes.chain(self.admissions.iter().map(|item| &item.claims));
-        claims.filter_map(|claims| claims.rank(covered)).map(|rank| order(&rank).0).collect()
-    }
-
-    /// What passes with the votes of this place in the order takes effect.
-    pub(super) fn count(&self, covered: &Covered<'_>, at: u64, view: &mut View) {
-        let needed = view.needed();
-        let open = self.votes.iter().filter(|(id, _)| !view.passed.contains_key(*id));
-        let passes = |voted: &Voted| voted.approvers(self, covered, at, view).len() >= needed;
+    /// Which of these proposals pass with the votes of this place in the order, in the order of those that carry them.
+    pub(super) fn count(
+        &self,
+        covered: &Covered<'_>,
+        at: u64,
+        asked: &BTreeSet<Digest>,
+        view: &View,
+    ) -> Vec<(Digest, &Change)> {
+        let open = asked.iter().filter(|id| !view.passed.contains_key(*id));
         let mut passed: Vec<(Claim, Digest, &Change)> = open
-            .filter(|(_, voted)| passes(voted))
+            .filter_map(|id| Some((id, self.votes.get(id)?)))
+            .filter(|(_, voted)| voted.approvers(self, covered, at, view).len() >= view.needed())
             .filter_map(|(id, voted)| {
                 let rank = voted.carried.as_ref()?.rank(covered).filter(|rank| order(rank).0 <= at)?;
                 Some((rank.1, *id, voted.proposal.as_ref()?.change.as_ref()?))
             })
             .collect();
         passed.sort_by_key(|(claim, id, _)| (*claim, *id));
-        let since = since(at);
-        for (_, id, change) in passed {
-            view.passed.insert(id, since);
-            view.change(change, at);
-        }
+        passed.into_iter().map(|(_, id, change)| (id, change)).collect()
     }
 
     /// Whose node this is: of the member that first claimed it.
@@ -141,6 +140,13 @@ impl Registry {
     }
 }
 
+/// Whether an admission took effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Admitted {
+    Yes,
+    No,
+}
+
 impl View {
     /// Members that are members now.
     pub(crate) fn present(&self) -> impl Iterator<Item = &super::Member> {
@@ -158,7 +164,7 @@ impl View {
 
     /// Approvals that a proposal needs.
     pub(crate) fn needed(&self) -> usize {
-        quorum(self.present().filter(|member| member.votes).count())
+        quorum(self.voters)
     }
 
     /// Whether `member` signed with `key` at this place in the order or before, and if so, the how many-th it is.
@@ -168,7 +174,7 @@ impl View {
 
     /// Whether this key ever stood for anybody.
     pub(crate) fn is_taken(&self, key: &[u8; 32]) -> bool {
-        self.held.values().flatten().any(|held| held.key == *key)
+        self.keys.contains(key)
     }
 
     /// An organisation goes on with other keys. What the former one signed counts where blocks up to this one cover it.
@@ -180,11 +186,13 @@ impl View {
         let (Some(known), Some(held)) = (self.members.get_mut(&member), self.held.get_mut(&member)) else { return };
         (known.key, known.recipient) = (key, Bytes::copy_from_slice(&keys.recipient));
         known.record = bithealth_proto::digest(keys);
+        self.keys.insert(key);
         held.iter_mut().for_each(|held| held.until = held.until.min(at));
         held.push(Held { key, since: since(at), until: u64::MAX });
     }
 
-    fn change(&mut self, change: &Change, at: u64) {
+    /// A change that passed takes effect.
+    pub(super) fn change(&mut self, change: &Change, at: u64) {
         let since = since(at);
         match change {
             Change::Invite(invite) => {
@@ -192,10 +200,12 @@ impl View {
             }
             Change::Remove(member) => {
                 let member = MemberId(array(member));
-                let others = self.present().filter(|it| it.votes && it.id != member).count();
+                let votes = usize::from(self.votes(&member));
                 // Somebody has to be left to decide.
-                if others > 0 && self.members.contains_key(&member) {
-                    self.left.entry(member).or_insert(since);
+                let goes = self.voters > votes && self.members.contains_key(&member);
+                if goes && !self.left.contains_key(&member) {
+                    self.left.insert(member, since);
+                    self.voters -= votes;
                 }
             }
             Change::Labels(labels) => {
@@ -204,9 +214,10 @@ impl View {
             }
             Change::Voting(voting) => {
                 let member = MemberId(array(&voting.member));
-                let others = self.present().filter(|it| it.votes && it.id != member).count();
+                let others = self.voters - usize::from(self.votes(&member));
                 if let Some(known) = self.members.get_mut(&member).filter(|_| voting.votes || others > 0) {
                     known.votes = voting.votes;
+                    self.voters = others + usize::from(self.votes(&member));
                 }
             }
             Change::Defaults(defaults) => self.defaults = Some(*defaults),
@@ -214,20 +225,30 @@ impl View {
         }
     }
 
-    /// An admission takes effect if its invite passed.
-    pub(super) fn admit(&mut self, item: &Admission, since: Option<Height>) {
-        if self.takes(item) {
-            self.members.insert(item.member.id, item.member.clone());
-            self.held.insert(item.member.id, vec![Held { key: item.member.key, since, until: u64::MAX }]);
-            self.labels.entry(item.member.id).or_default().entry(item.place.clone()).or_insert(since);
+    /// An admission takes effect if its invite passed. One whose invite passed and that does not, never will.
+    pub(super) fn admit(&mut self, item: &Admission, since: Option<Height>) -> Admitted {
+        if !self.takes(item) {
+            return Admitted::No;
         }
+        self.members.insert(item.member.id, item.member.clone());
+        self.voters += usize::from(item.member.votes);
+        self.names.insert(item.member.name.clone());
+        self.keys.insert(item.member.key);
+        self.held.insert(item.member.id, vec![Held { key: item.member.key, since, until: u64::MAX }]);
+        self.labels.entry(item.member.id).or_default().entry(item.place.clone()).or_insert(since);
+        Admitted::Yes
+    }
+
+    /// Whether the admission waits for its invite only.
+    pub(super) fn is_invited(&self, item: &Admission) -> bool {
+        item.issuer.is_none() || self.invited.contains(&item.invite)
     }
 
     fn takes(&self, item: &Admission) -> bool {
-        item.issuer.is_none_or(|_| self.invited.contains(&item.invite))
+        self.is_invited(item)
             && !self.members.contains_key(&item.member.id)
             && !self.is_taken(&item.member.key)
-            && self.members.values().all(|member| member.name != item.member.name)
+            && !self.names.contains(&item.member.name)
     }
 }
 
