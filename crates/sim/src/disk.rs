@@ -32,6 +32,11 @@ impl Log {
         self.synced = kept;
     }
 
+    /// What no crash takes.
+    pub fn synced(&self) -> &[Bytes] {
+        &self.frames[..self.synced]
+    }
+
     /// What is there.
     pub fn frames(&self) -> &[Bytes] {
         &self.frames

@@ -1,5 +1,6 @@
 //! Validators with their engines and ledgers, on a network and disks that fail.
 
+mod faults;
 pub(crate) mod founding;
 mod node;
 
@@ -13,8 +14,10 @@ use bithealth_types::{Digest, Time, ValidatorId};
 use crate::network::Network;
 use crate::random::Random;
 use crate::time::Queue;
+use faults::Told;
 use founding::{FOUNDED_MS, Founding};
 
+pub use faults::{Failed, Faults};
 pub use founding::RECOVERY_DELAY_MS;
 use node::{Node, Out};
 
@@ -91,7 +94,12 @@ impl World {
         let count = config.validators + config.twins;
         let organisation = |node: usize| if node < config.validators { node } else { node - config.validators };
         let clock = |node: usize| config.clocks.get(node).copied().unwrap_or(Clock::Off(0));
-        let nodes = (0..count).map(|node| Node::new(&founding, organisation(node), clock(node))).collect();
+        // Draws of its own: what fails in one machine changes nothing that another one draws.
+        let own = |node: usize| Random::new(seed ^ ((node as u64 + 1) << 48));
+        // Whoever's key is on two machines contradicts itself.
+        let told = |node: usize| (organisation(node) >= config.twins).then(Told::default);
+        let node = |at: usize| Node::new(&founding, organisation(at), clock(at), own(at), told(at));
+        let nodes = (0..count).map(node).collect();
         let network = config.network.clone();
         let (random, queue) = (Random::new(seed), Queue::default());
         let (decided, guilty) = (BTreeMap::new(), BTreeSet::new());
@@ -119,6 +127,18 @@ impl World {
     /// The draws of the world's seed, for who makes its faults.
     pub fn random(&mut self) -> &mut Random {
         &mut self.random
+    }
+
+    /// Of what this machine does, so much fails from now on.
+    pub fn set_faults(&mut self, node: usize, faults: Faults) {
+        self.nodes[node].set_faults(faults);
+    }
+
+    /// How often something failed so far, in all machines.
+    pub fn failed(&self) -> Failed {
+        let mut all = Failed::default();
+        self.nodes.iter().for_each(|node| all += *node.failed());
+        all
     }
 
     /// A node's clock is another from now on.

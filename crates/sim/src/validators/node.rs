@@ -1,22 +1,26 @@
 //! One validator: its engine, its ledger, its disk.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::ControlFlow;
 
-use bithealth_consensus::{Due, Effect, Engine, Fit, Guilt, Input, Pace};
+use bithealth_consensus::{Due, Effect, Engine, Fit, Guilt, Halt, Input, Pace};
 use bithealth_ledger::{BlockError, EntryError, Opened, State, era_domain, merge};
 use bithealth_proto::{decode, digest, encode, v1, v1::entry::Operation};
 use bithealth_types::{Digest, Height, Time};
 use bytes::Bytes;
 
+use super::faults::{self, Failed, Faults, KeySwitch, Signed, Told};
 use super::founding::{self, Founding};
 use super::{Clock, Sent};
-use crate::disk::Log;
+use crate::random::Random;
 
 const PACE: Pace = Pace { interval_ms: 1000, heartbeat_ms: 20_000 };
 /// When the world began, by a clock that is right.
 const WALL_MS: u64 = 1_800_000_000_000;
 /// Entries and blocks in one answer.
 const REST_MAX: usize = 64;
+/// After its engine halted a node opens it anew this much later, from what is on its disk.
+const PAUSE_MS: u64 = 5_000;
 
 /// What a node did.
 #[derive(Default)]
@@ -36,14 +40,6 @@ struct Disk {
     /// What was signed, by era.
     signed: BTreeMap<u64, Signed>,
     recovery: Option<v1::SignedRecovery>,
-}
-
-#[derive(Default)]
-struct Signed {
-    wal: Log,
-    wal_height: u64,
-    safety: Option<Bytes>,
-    unsynced_safety: Option<Bytes>,
 }
 
 impl Disk {
@@ -70,6 +66,8 @@ struct Running {
     ahead: Height,
     /// Proposals whose entries have not all arrived.
     checking: BTreeMap<Digest, v1::Proposed>,
+    /// Until when the engine, which halted, is not opened anew.
+    rests_until: Option<Time>,
 }
 
 pub(crate) struct Node {
@@ -78,13 +76,36 @@ pub(crate) struct Node {
     life: u64,
     disk: Disk,
     running: Option<Running>,
+    random: Random,
+    faults: Faults,
+    key: KeySwitch,
+    /// What the world knows of it, whatever its disk forgets; none of a machine whose key is on another one too.
+    told: Option<Told>,
+    failed: Failed,
 }
 
 impl Node {
-    pub(crate) fn new(founding: &Founding, organisation: usize, clock: Clock) -> Self {
-        let mut node = Self { organisation, clock, life: 0, disk: Disk::default(), running: None };
+    pub(crate) fn new(
+        founding: &Founding,
+        organisation: usize,
+        clock: Clock,
+        random: Random,
+        told: Option<Told>,
+    ) -> Self {
+        let (faults, key, failed) = (Faults::default(), KeySwitch::default(), Failed::default());
+        let disk = Disk::default();
+        let mut node = Self { organisation, clock, life: 0, disk, running: None, random, faults, key, told, failed };
         node.running = Some(node.boot(founding, Time(0)));
         node
+    }
+
+    /// Of what this machine does, so much fails from now on.
+    pub(crate) fn set_faults(&mut self, faults: Faults) {
+        self.faults = faults;
+    }
+
+    pub(crate) fn failed(&self) -> &Failed {
+        &self.failed
     }
 
     pub(crate) fn set_clock(&mut self, clock: Clock) {
@@ -112,20 +133,36 @@ impl Node {
     pub(crate) fn crash(&mut self, lost: usize) {
         self.life += 1;
         self.running = None;
-        for signed in self.disk.signed.values_mut() {
-            signed.wal.crash(lost);
-            signed.unsynced_safety = None;
-        }
+        self.disk.signed.values_mut().for_each(|signed| signed.lose(lost, false));
     }
 
     pub(crate) fn restart(&mut self, founding: &Founding, now: Time, out: &mut Out) {
-        let running = self.boot(founding, now);
+        self.running = Some(self.boot(founding, now));
+        self.resume(now, out);
+    }
+
+    /// With an engine that was just opened.
+    fn resume(&mut self, now: Time, out: &mut Out) {
+        let Some(running) = &self.running else { return };
         let (next, era) = (running.state.height().0 + 1, running.era);
-        self.running = Some(running);
         if self.disk.signed(era).wal_height == next {
             self.start(now, out); // it may have voted: it goes on where it was
         }
         self.pace(now, out);
+    }
+
+    /// The engine halted a while ago.
+    fn reopen(&mut self, now: Time, out: &mut Out) {
+        let Some(running) = &self.running else { return };
+        let engine = self.engine(&running.state, running.era);
+        let running = self.running.as_mut().expect("it runs");
+        (running.engine, running.ahead, running.rests_until) = (engine, Height(0), None);
+        running.checking.clear();
+        self.resume(now, out);
+    }
+
+    fn rests(&self) -> bool {
+        self.running.as_ref().is_none_or(|running| running.rests_until.is_some())
     }
 
     fn boot(&self, founding: &Founding, now: Time) -> Running {
@@ -141,12 +178,13 @@ impl Node {
         let opened = self.disk.recovery.as_ref().and_then(|signed| state.check_opening(signed).ok()).map(Box::new);
         let era = opened.as_ref().map_or(state.era(), |opened| opened.era);
         let engine = self.engine(&state, era);
-        Running { opened, engine, era, state, since: now, ahead: Height(0), checking: BTreeMap::new() }
+        let (ahead, checking) = (Height(0), BTreeMap::new());
+        Running { opened, engine, era, state, since: now, ahead, checking, rests_until: None }
     }
 
     fn engine(&self, state: &State, era: u64) -> Engine {
-        let sign = founding::validator_sign(self.organisation);
-        let signer = Box::new(move |message: &[u8]| Some(sign(message)));
+        let (sign, switch) = (founding::validator_sign(self.organisation), self.key.clone());
+        let signer = Box::new(move |message: &[u8]| (!switch.fails()).then(|| sign(message)));
         let key = founding::validator_id(self.organisation);
         let safety = self.disk.signed.get(&era).and_then(|signed| signed.safety.as_deref());
         let domain = era_domain(&state.genesis_id(), era);
@@ -202,9 +240,14 @@ impl Node {
     }
 
     pub(crate) fn wake(&mut self, now: Time, life: u64, out: &mut Out) {
-        if life == self.life && self.is_up() {
-            self.input(now, Input::Tick, out);
-            self.pace(now, out);
+        let Some(running) = self.running.as_ref().filter(|_| life == self.life) else { return };
+        match running.rests_until {
+            Some(until) if until <= now => self.reopen(now, out),
+            Some(_) => {}
+            None => {
+                self.input(now, Input::Tick, out);
+                self.pace(now, out);
+            }
         }
     }
 
@@ -277,8 +320,8 @@ impl Node {
             }
         }
         if fresh {
-            for (_, content) in std::mem::take(&mut running.checking) {
-                self.check(now, content, out);
+            for (value, content) in std::mem::take(&mut running.checking) {
+                self.check(now, value, content, out);
             }
         }
     }
@@ -302,6 +345,9 @@ impl Node {
 
     /// Begins the next height if it is due; else asks to be woken.
     fn pace(&mut self, now: Time, out: &mut Out) {
+        if self.rests() {
+            return;
+        }
         self.follow_era();
         let opening = self.opening();
         let Some(running) = &self.running else { return };
@@ -324,10 +370,7 @@ impl Node {
         let height = Height(running.state.height().0 + 1);
         let validators = opening.map_or_else(|| running.state.validators().clone(), |opened| opened.validators);
         let signed = self.disk.signed(running.era);
-        if signed.wal_height != height.0 {
-            signed.wal.clear();
-            signed.wal_height = height.0;
-        }
+        signed.start(height.0);
         let frames = signed.wal.frames().to_vec();
         self.input(now, Input::Start { height, validators, frames }, out);
     }
@@ -339,6 +382,10 @@ impl Node {
             if self.running.as_ref().is_none_or(|running| matches!(self.turn(running), Turn::Rests)) {
                 return;
             }
+            if self.rests() {
+                return;
+            }
+            self.key.set_failing(self.random.chance(self.faults.sign_per_mille));
             let Some(running) = &mut self.running else { return };
             let mut effects = VecDeque::new();
             if let Err(error) = running.engine.handle(now, input, &mut effects) {
@@ -347,37 +394,17 @@ impl Node {
                     "honest nodes send messages, but for those of another era: {error}"
                 );
             }
-            for effect in effects {
-                self.perform(now, effect, &mut inputs, out);
-            }
+            let _ = effects.into_iter().try_for_each(|effect| self.perform(now, effect, &mut inputs, out));
         }
     }
 
-    fn perform(&mut self, now: Time, effect: Effect, inputs: &mut VecDeque<Input>, out: &mut Out) {
+    /// Breaks off where the effects that follow must not be performed.
+    fn perform(&mut self, now: Time, effect: Effect, inputs: &mut VecDeque<Input>, out: &mut Out) -> ControlFlow<()> {
         match effect {
-            Effect::Append { frame, safety } => {
-                let Some(running) = &self.running else { return };
-                let signed = self.disk.signed(running.era);
-                signed.wal.append(frame);
-                signed.unsynced_safety = safety.or(signed.unsynced_safety.take());
-            }
-            Effect::Send(message) => {
-                let Some(running) = &self.running else { return };
-                let signed = self.disk.signed(running.era);
-                signed.wal.sync();
-                let safety = signed.unsynced_safety.take();
-                signed.safety = safety.or(signed.safety.take());
-                out.sent.push((None, Sent::Consensus(message)));
-            }
-            Effect::Build { height, round } => {
-                let (wall, opening) = (self.wall(now), self.opening());
-                let Some(running) = &self.running else { return };
-                let key = founding::validator_id(self.organisation);
-                let (header, body) = running.state.next_block(&key, wall, opening.as_deref());
-                let content = v1::Proposed { header: encode(&header).into(), body: encode(&body).into() };
-                inputs.push_back(Input::Built { height, round, content });
-            }
-            Effect::Check { content, .. } => self.check_into(now, content, inputs),
+            Effect::Append { frame, safety } => self.signed().append(frame, safety),
+            Effect::Send(message) => return self.send(message, inputs, out),
+            Effect::Build { height, round } => inputs.push_back(self.build(now, height, round)),
+            Effect::Check { value, content } => self.check_into(now, value, content, inputs),
             Effect::Decided { certificate, content } => self.decided(now, certificate, &content, out),
             Effect::Ahead { height } => {
                 if let Some(running) = &mut self.running {
@@ -385,23 +412,96 @@ impl Node {
                 }
             }
             Effect::Accuse(guilt) => out.guilty.push(*guilt),
-            Effect::Halted(halt) => panic!("an honest validator halts: {halt}"),
+            Effect::Halted(halt) => self.halted(now, &halt, out),
             Effect::WakeAt(at) => out.wakes.push(at),
         }
+        ControlFlow::Continue(())
     }
 
-    fn check(&mut self, now: Time, content: v1::Proposed, out: &mut Out) {
+    fn signed(&mut self) -> &mut Signed {
+        let era = self.running.as_ref().map_or(0, |running| running.era);
+        self.disk.signed(era)
+    }
+
+    /// What comes before it is kept first; if that fails, neither this nor what follows is told.
+    fn send(&mut self, message: v1::ConsensusMessage, inputs: &mut VecDeque<Input>, out: &mut Out) -> ControlFlow<()> {
+        if self.random.chance(self.faults.append_per_mille) {
+            self.failed.appends += 1;
+            self.lose_unsynced();
+            *inputs = VecDeque::from([Input::AppendFailed]);
+            return ControlFlow::Break(());
+        }
+        let (era, key) = (self.running.as_ref().map_or(0, |running| running.era), self.key_bytes());
+        self.signed().sync();
+        let is_kept = self.signed().keeps(&message);
+        let before = self.told.as_mut().and_then(|told| told.note(era, &key, &message));
+        assert!(before != Some(faults::Before::Another), "a machine contradicts itself: {message:?}");
+        assert!(before.is_none() || is_kept, "a machine forgets what it signs: {message:?}");
+        if self.random.chance(self.faults.send_per_mille) {
+            self.failed.sends += 1;
+            inputs.push_back(Input::Unsent(message));
+        } else {
+            out.sent.push((None, Sent::Consensus(message)));
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Of what was to be appended, any number of frames is there, and what was signed last if they all are. Some disks
+    /// order nothing: there it may be there without them.
+    fn lose_unsynced(&mut self) {
+        let (lost, has_safety) = (self.random.below(4) as usize, self.random.chance(500));
+        let orders = !self.random.chance(self.faults.torn_per_mille);
+        self.signed().lose(lost, has_safety && (lost == 0 || !orders));
+    }
+
+    fn build(&mut self, now: Time, height: Height, round: u32) -> Input {
+        if self.random.chance(self.faults.build_per_mille) {
+            self.failed.builds += 1;
+            return Input::Unbuilt { height, round };
+        }
+        let (wall, opening) = (self.wall(now), self.opening());
+        let running = self.running.as_ref().expect("its engine asked");
+        let key = founding::validator_id(self.organisation);
+        let (header, body) = running.state.next_block(&key, wall, opening.as_deref());
+        let content = v1::Proposed { header: encode(&header).into(), body: encode(&body).into() };
+        Input::Built { height, round, content }
+    }
+
+    /// Until it is opened anew the engine is told nothing.
+    fn halted(&mut self, now: Time, halt: &Halt, out: &mut Out) {
+        let is_torn = self.signed().is_torn();
+        match halt {
+            Halt::Append if self.faults.append_per_mille > 0 => {}
+            Halt::Signer if self.key.fails() => self.failed.signatures += 1,
+            Halt::Twice(_) if is_torn => self.failed.torn += 1,
+            _ => panic!("an honest validator halts: {halt}"),
+        }
+        self.lose_unsynced();
+        let until = Time(now.0 + PAUSE_MS);
+        self.running.as_mut().expect("its engine halted").rests_until = Some(until);
+        out.wakes.push(until);
+    }
+
+    fn key_bytes(&self) -> Vec<u8> {
+        founding::validator_id(self.organisation).0.to_vec()
+    }
+
+    fn check(&mut self, now: Time, value: Digest, content: v1::Proposed, out: &mut Out) {
         let mut inputs = VecDeque::new();
-        self.check_into(now, content, &mut inputs);
+        self.check_into(now, value, content, &mut inputs);
         inputs.into_iter().for_each(|input| self.input(now, input, out));
     }
 
-    fn check_into(&mut self, now: Time, content: v1::Proposed, inputs: &mut VecDeque<Input>) {
+    fn check_into(&mut self, now: Time, value: Digest, content: v1::Proposed, inputs: &mut VecDeque<Input>) {
+        if self.random.chance(self.faults.check_per_mille) {
+            self.failed.checks += 1;
+            return inputs.push_back(Input::Unchecked { value });
+        }
         let wall = self.wall(now);
         let Some(running) = &mut self.running else { return };
         let header: v1::Header = decode(&content.header).expect("honest nodes propose headers");
         let body: v1::Body = decode(&content.body).expect("honest nodes propose bodies");
-        let value = digest(&header);
+        assert_eq!(value, digest(&header), "a proposal is named after its header");
         let fit = match running.state.check_proposal(&header, &body) {
             Ok(_) if running.state.check_clock(&header, wall).is_err() => Fit::Untimely,
             Ok(_) => Fit::Valid,
