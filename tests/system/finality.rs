@@ -1,6 +1,6 @@
 //! Blocks decided by real nodes, some of which die.
 
-use bithealth_tests::{Clinic, Cluster, bytes_of, wait_until, write};
+use bithealth_tests::{Clinic, Cluster, bytes_of, same_files, wait_until, write};
 use serde_json::Value;
 
 use super::history::{digests, one_history};
@@ -42,6 +42,8 @@ fn a_record_is_final_once_a_quorum_signed_the_block_that_covers_it() {
     let status = cluster["south-1"].status();
     assert_eq!((&status["finality"]["quorum"], &status["finality"]["present"]), (&Value::from(2), &Value::from(3)));
     assert_eq!(status["packs"]["final"], 1);
+    let log = std::fs::read(&cluster["south-1"].log).unwrap();
+    assert!(!log.is_empty() && !log.contains(&b'\x1b'), "a log that goes to a file has no colours");
 }
 
 #[test]
@@ -110,4 +112,42 @@ fn without_a_quorum_records_are_kept_and_replicated_and_after_it_returns_they_ar
     };
     let height = wait_until("what waited is final", || covered(&cluster["north-1"])).expect("it has a height");
     assert!(height <= stuck + 3, "within three blocks: {stuck} to {height}");
+}
+
+#[test]
+fn while_nothing_becomes_final_a_clinic_that_lost_everything_gets_every_file_back() {
+    let mut cluster = voting(&["north-1", "south-1", "east-1", "west-1", "far-1"]);
+    let [records, kit, back] = ["records", "kit", "back"].map(|name| cluster.path(name));
+    write(&records.join("before"), bytes_of(1, 300_000));
+    let put = ["put", records.to_str().unwrap(), "--wait", "final", "--timeout", "60s", "--survive", "3,0"];
+    cluster["west-1"].done(&put);
+    // Four decide, three are left: what is put now no block covers.
+    for dead in ["east-1", "far-1"] {
+        cluster[dead].kill();
+    }
+    cluster["west-1"].wait_for("no quorum", |status| status["finality"]["present"] == 3);
+    write(&records.join("waiting"), bytes_of(2, 300_000));
+    cluster["west-1"].put_replicated(&records, &["--survive", "1,0"]);
+    cluster["west-1"].kit(&kit);
+    cluster.lose("west");
+    let stuck = cluster["north-1"].wait_for("two of five are left", |status| status["finality"]["present"] == 2);
+
+    let mut restored = cluster.clinic("west-2");
+    let answer = restored.restore(&kit, &back);
+    assert_eq!(answer.exit, 0, "{answer:?}");
+    same_files(&records, &back).unwrap();
+    restored.start();
+    let waits = |status: &Value| status["finality"]["waiting"].as_u64() > Some(0);
+    let status = cluster["north-1"].wait_for("the new node is not in a block", waits);
+    assert_eq!(status["height"], stuck["height"], "nothing was decided");
+    let listed = restored.done(&["ls", "waiting"]);
+    assert_eq!(listed.value()["state"], "replicated", "{listed:?}");
+
+    for back in ["east-1", "far-1"] {
+        cluster[back].start();
+    }
+    restored.wait_for("all that waited is final, and the new node votes", |status| {
+        status["finality"]["waiting"] == 0 && status["finality"]["present"] == 5 && status["packs"]["local"] == 0
+    });
+    assert_eq!(restored.done(&["ls", "waiting"]).value()["state"], "final");
 }

@@ -100,11 +100,15 @@ fn two_of_five_go_on_as_the_holders_decide_and_one_that_comes_back_decides_nothi
 
     // One holder is not enough, whatever the witness says.
     propose(north, &["north-1", "south-1"], &recovery);
+    let named: Value = serde_json::from_slice(&std::fs::read(&recovery).unwrap()).unwrap();
+    let names: Vec<&Value> = named["says"]["goes_on"].as_object().unwrap().values().collect();
+    assert!(names.len() == 2 && names.contains(&&"north-1".into()) && names.contains(&&"south-1".into()), "{named}");
     assert!(submit(north, &recovery).error.contains("no holder signed"));
     outsiders.sign(&recovery, &[1]);
     std::fs::copy(&recovery, &early).unwrap();
     let refused = submit(north, &early);
     assert!(refused.exit == 1 && refused.error.contains("1 holders signed"), "{refused:?}");
+    assert!(refused.error.contains("another holder sign"), "{refused:?}");
     assert_eq!(standing(north), "none");
 
     outsiders.sign(&recovery, &[2]);

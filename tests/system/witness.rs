@@ -107,6 +107,12 @@ fn a_forged_head_is_refused_and_one_that_a_witness_believed_is_told_as_a_fork_wi
     let (clinic, outsider) = (&cluster["north-1"], cluster.clinic("outside-1"));
     let [key, head, forged] = ["witness.key", "head", "forged"].map(|name| cluster.path(name));
     let witness = witness_key(&outsider, &key, "witness.example.org");
+    let early = clinic.ask(&["ledger", "checkpoint", "-o", text(&head)]);
+    assert!(
+        early.exit == 1 && early.error.contains("no block yet") && early.error.contains("bithealth put"),
+        "{early:?}"
+    );
+    assert!(!head.exists());
     notarise(clinic, &cluster, "first");
     let (height, log) = checkpoint(clinic, &head, 0);
 
