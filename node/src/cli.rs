@@ -15,6 +15,7 @@ mod history;
 mod info;
 mod ledger;
 mod list;
+mod log;
 mod notarise;
 mod note_key;
 mod progress;

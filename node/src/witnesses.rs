@@ -128,7 +128,11 @@ pub fn checkpoint(node: &Node, of: CheckpointOf) -> Result<CheckpointInfo, Error
 }
 
 fn tip(node: &Node) -> Result<Checkpoint, ErrorBody> {
-    node.chain.state().checkpoint().ok_or_else(|| ErrorBody::new(ErrorCode::NotFinal, "there is no block yet"))
+    let none = || {
+        ErrorBody::new(ErrorCode::NotFinal, "there is no block yet, so nothing that could be cosigned")
+            .with_next_step("the first block comes with the first entry, such as a record: `bithealth put`")
+    };
+    node.chain.state().checkpoint().ok_or_else(none)
 }
 
 fn our_key(node: &Node) -> VerifierKey {

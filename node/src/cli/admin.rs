@@ -109,12 +109,23 @@ fn words(change: &Change) -> String {
         Change::Voting { member, votes: true } => format!("{member} votes"),
         Change::Voting { member, votes: false } => format!("{member} votes no more"),
         Change::Defaults { survive } => {
-            let regions = counted(survive.regions.into(), "region");
-            let nodes = counted(survive.nodes.into(), "node");
-            format!("records survive the loss of {regions} and {nodes} besides, unless their author says otherwise")
+            let what = survived(u64::from(survive.regions), u64::from(survive.nodes));
+            format!("{what}, unless their author says otherwise")
         }
         Change::Keys { member } => {
             format!("{} goes on with new keys", member.as_deref().unwrap_or("this organisation"))
+        }
+    }
+}
+
+/// What records survive, where so many whole regions and further nodes may vanish at once.
+fn survived(regions: u64, nodes: u64) -> String {
+    match (regions, nodes) {
+        (0, 0) => "records survive no loss".to_owned(),
+        (regions, 0) => format!("records survive the loss of {}", counted(regions, "region")),
+        (0, nodes) => format!("records survive the loss of {}", counted(nodes, "node")),
+        (regions, nodes) => {
+            format!("records survive the loss of {} and {} besides", counted(regions, "region"), counted(nodes, "node"))
         }
     }
 }
@@ -153,6 +164,7 @@ pub(crate) fn after_invite(proposal: &ProposalInfo, ttl_s: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bithealth_http::api::SurviveWanted;
     use bithealth_types::Height;
 
     fn proposal(first: u8, approved: usize, passed: bool) -> ProposalInfo {
@@ -175,6 +187,16 @@ mod tests {
         assert_eq!(find(&all, "0207").unwrap(), all[1].id);
         assert!(find(&all, "0").unwrap_err().what.contains("2 ids begin"));
         assert!(find(&all, "03").unwrap_err().what.contains("no proposal"));
+    }
+
+    #[test]
+    fn what_records_survive_is_said_without_what_they_need_not() {
+        let said = |regions, nodes| words(&Change::Defaults { survive: SurviveWanted { regions, nodes } });
+        let otherwise = ", unless their author says otherwise";
+        assert_eq!(said(1, 2), format!("records survive the loss of 1 region and 2 nodes besides{otherwise}"));
+        assert_eq!(said(0, 1), format!("records survive the loss of 1 node{otherwise}"));
+        assert_eq!(said(2, 0), format!("records survive the loss of 2 regions{otherwise}"));
+        assert_eq!(said(0, 0), format!("records survive no loss{otherwise}"));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::args::{DemoArgs, InitArgs, JoinArgs, NodeArgs, OfferArgs, RestoreArgs
 use super::exit::Exit;
 use super::failure::Failure;
 use super::show::{Show, len, plain};
-use super::{get, recover, restore as restoring, secret};
+use super::{get, log, recover, restore as restoring, secret};
 use crate::client::Client;
 use crate::config::Config;
 use crate::home::Home;
@@ -30,8 +30,9 @@ const AFTER_SETUP: &str =
     "next: run it with `bithealth node`, print its recovery kit with `bithealth kit`, and lock that away";
 
 /// What a person does after the organisation got new keys.
-const AFTER_ROTATION: &str = "next: start the node, print the new kit with `bithealth kit` (the old one is good until the \
-                              members approved), then `bithealth admin propose keys`";
+const AFTER_ROTATION: &str = "next: start the node, print the new kit with `bithealth kit`, then `bithealth admin propose \
+                              keys`. Until the members approved it, the old kit is good and the old keys sign; from then \
+                              on only the new kit restores, and further nodes of yours are set up anew with it";
 
 /// Runs `init`.
 pub(crate) async fn init(data_dir: &Path, args: InitArgs, show: Show) -> Result<Exit, Failure> {
@@ -173,7 +174,7 @@ pub(crate) async fn node(data_dir: PathBuf, args: NodeArgs, show: Show) -> Resul
     home.check_founded().map_err(Failure::new)?;
     let config = home.config().map_err(Failure::new)?;
     let unlocking = secret::unlock(&args.unlock, config.key_file.as_deref())?;
-    log();
+    log::to_stderr();
     let ready = move |ready: Ready| show_ready(&ready, show);
     crate::run::node(&home, &unlocking, ready, stop_signal()?).await.map_err(Failure::new)?;
     show.note("stopped");
@@ -207,7 +208,7 @@ pub(crate) async fn restore(data_dir: PathBuf, args: RestoreArgs, show: Show) ->
     let (site, config) = site(args.site, &unlocking);
     let made = setup::restore(&home, &kit, &site, &unlocking, &config).await.map_err(Failure::new)?;
     show_founded(&made, show);
-    log();
+    log::to_stderr();
     let (is_ready, ready) = oneshot::channel();
     let (stop, stopped) = oneshot::channel::<()>();
     let stopping = stop_signal()?;
@@ -250,20 +251,6 @@ pub(crate) async fn demo(args: DemoArgs, show: Show) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// What a node logs unless `RUST_LOG` says otherwise.
-///
-/// Gossipsub warns of each message that another validator sent first, which is what happens to a block that all of them
-/// decided; of what it warns with the id of a message, nothing is news to an operator. Its other warnings stay.
-const LOG_DEFAULT: &str = "warn,bithealth=info,libp2p_kad=error,libp2p_gossipsub::behaviour[{message_id}]=error";
-
-/// The log of a node goes to the standard error, as much of it as `RUST_LOG` says.
-fn log() {
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG_DEFAULT));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let _ = log.try_init(); // a test set up its own
-}
-
 /// Ends with Ctrl-C, or with what service managers send.
 fn stop_signal() -> Result<impl Future<Output = ()> + Send + 'static, Failure> {
     use tokio::signal::unix::{SignalKind, signal};
@@ -275,48 +262,4 @@ fn stop_signal() -> Result<impl Future<Output = ()> + Send + 'static, Failure> {
             _ = terminate.recv() => {}
         }
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::Write;
-    use std::sync::{Arc, Mutex};
-
-    use tracing::{info, warn};
-    use tracing_subscriber::EnvFilter;
-
-    use super::*;
-
-    /// What is logged, for looking into.
-    #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Log {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().expect("no holder panics").write(bytes)
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn a_message_that_another_sent_first_is_not_logged_and_other_warnings_of_gossip_are() {
-        let log = Log::default();
-        let writer = log.clone();
-        let filter = EnvFilter::new(LOG_DEFAULT);
-        let logged = tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || writer.clone()).finish();
-        tracing::subscriber::with_default(logged, || {
-            warn!(target: "libp2p_gossipsub::behaviour", message_id = "00", "sent before");
-            warn!(target: "libp2p_gossipsub::behaviour", peer_id = "00", "queue full");
-            warn!(target: "libp2p_swarm", "a limit is hit");
-            info!(target: "bithealth::peers", "a peer is new");
-            info!(target: "libp2p_swarm", "a detail");
-        });
-        let text = String::from_utf8(log.0.lock().expect("no holder panics").clone()).unwrap();
-        let is_logged = |words: &&str| text.contains(*words);
-        let all = ["sent before", "queue full", "a limit is hit", "a peer is new", "a detail"];
-        assert_eq!(all.into_iter().filter(is_logged).collect::<Vec<_>>(), all[1..4], "{text}");
-    }
 }

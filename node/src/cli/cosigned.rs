@@ -31,7 +31,8 @@ pub(crate) async fn hand_over(
     witness: &VerifierKey,
     show: Show,
 ) -> Result<Exit, Failure> {
-    let note = read_short(checkpoint, COSIGNED_LEN_MAX)?;
+    let note = read_short(checkpoint, COSIGNED_LEN_MAX, "checkpoint")
+        .map_err(|failure| failure.next("pass the file that `bithealth ledger cosign` wrote"))?;
     let kept = client.cosigned(&CosignedBy { witness: witness.to_string() }, note.into()).await?;
     show.answer(&kept, |kept| format!("kept: {}", words(kept, now_ms())));
     Ok(Exit::Done)
@@ -58,16 +59,15 @@ pub(crate) fn words(witness: &WitnessInfo, now_ms: u64) -> String {
     format!("{} cosigned height {}, {}", witness.name, count(witness.height.0), ago(witness.time_ms, now_ms))
 }
 
-/// A file of at most `len_max` bytes.
-pub(crate) fn read_short(path: &Path, len_max: usize) -> Result<Vec<u8>, Failure> {
+/// A file of at most `len_max` bytes, which should be this.
+pub(crate) fn read_short(path: &Path, len_max: usize, what: &str) -> Result<Vec<u8>, Failure> {
     let file = |error| Failure::file(path, error);
     let mut bytes = Vec::new();
     let opened = std::fs::File::open(path).map_err(file)?;
     let mut some = std::io::Read::take(opened, len_max as u64 + 1);
     std::io::Read::read_to_end(&mut some, &mut bytes).map_err(file)?;
     if bytes.len() > len_max {
-        let what = format_args!("{} has more than {len_max} bytes: it is no checkpoint", path.display()).to_string();
-        return Err(Failure::new(what).next("pass the file that `bithealth ledger checkpoint` or `cosign` wrote"));
+        return Err(Failure::new(format_args!("{} has more than {len_max} bytes: it is no {what}", path.display())));
     }
     Ok(bytes)
 }
@@ -81,8 +81,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("note");
         std::fs::write(&path, [b'x'; 10]).unwrap();
-        assert_eq!(read_short(&path, 10).unwrap().len(), 10);
-        assert!(read_short(&path, 9).unwrap_err().what.contains("more than 9 bytes"));
-        assert!(read_short(&folder.path().join("absent"), 9).unwrap_err().what.contains("absent"));
+        assert_eq!(read_short(&path, 10, "checkpoint").unwrap().len(), 10);
+        assert!(
+            read_short(&path, 9, "checkpoint").unwrap_err().what.contains("more than 9 bytes: it is no checkpoint")
+        );
+        assert!(read_short(&folder.path().join("absent"), 9, "checkpoint").unwrap_err().what.contains("absent"));
     }
 }

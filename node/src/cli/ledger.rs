@@ -28,7 +28,7 @@ const FILE_LEN_MAX: u64 = 16 << 20;
 pub(crate) struct Paper {
     /// `bithealth genesis 1`, `bithealth proof 1`, `bithealth receipt 1`.
     pub(crate) format: String,
-    /// For people; not read back.
+    /// For people: nothing depends on it.
     #[serde(default)]
     pub(crate) says: serde_json::Value,
     /// The canonical bytes, as base64.
@@ -225,12 +225,20 @@ pub(crate) fn write_paper(path: &Path, format: &str, says: &serde_json::Value, b
 
 /// The canonical bytes in a file of this format.
 pub(crate) fn read_paper(path: &Path, format: &str) -> Result<Vec<u8>, Failure> {
+    read_whole_paper(path, format).map(|(bytes, _)| bytes)
+}
+
+/// The same, with what it says to people.
+pub(crate) fn read_whole_paper(path: &Path, format: &str) -> Result<(Vec<u8>, serde_json::Value), Failure> {
     let paper = paper(path)?;
-    let wrong = |what: &dyn std::fmt::Display| Failure::new(format_args!("{}: {what}", path.display()));
+    let wrong = |what: &dyn std::fmt::Display| {
+        Failure::new(format_args!("{}: {what}", path.display())).next("ask whoever gave it to you for it again")
+    };
     if paper.format != format {
-        return Err(wrong(&format_args!("it is a \"{}\", a \"{format}\" is due", paper.format)));
+        let other = format_args!("it is a \"{}\", a \"{format}\" is due", paper.format).to_string();
+        return Err(wrong(&other).next("pass the file that the command's help names"));
     }
-    BASE64.decode(paper.bytes.as_bytes()).map_err(|error| wrong(&error))
+    Ok((BASE64.decode(paper.bytes.as_bytes()).map_err(|error| wrong(&error))?, paper.says))
 }
 
 /// What a file says that it is.

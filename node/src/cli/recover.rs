@@ -3,13 +3,16 @@
 //! A recovery travels as a file from the node that proposes it to the holders, who sign it one after the other without a
 //! node, and back to a node, which announces it. Its note goes to the witnesses, and comes back cosigned, twice.
 
+mod paper;
+mod sign;
+
 use std::path::Path;
 use std::time::Duration;
 
 use bithealth_http::api::{KeepOptions, RECOVERY_LEN_MAX, RecoveryInfo, RecoveryStanding};
-use bithealth_ledger::{Checkpoint, NoteAlgorithm, RecoveryPolicy, SignedNote, VerifierKey, note_text, sign_note};
+use bithealth_ledger::{NoteAlgorithm, RecoveryPolicy};
 use bithealth_proto::{encode, v1};
-use bithealth_types::{Digest, GenesisId, MemberId};
+use bithealth_types::Digest;
 use bytes::Bytes;
 use data_encoding::HEXLOWER_PERMISSIVE;
 use serde::Deserialize;
@@ -19,12 +22,14 @@ use super::args::{RecoverCommand, parse_duration};
 use super::cosigned::read_short;
 use super::exit::Exit;
 use super::failure::Failure;
-use super::ledger::{read, read_paper, write_paper};
+use super::ledger::read;
 use super::note_key::NoteKey;
 use super::show::{Show, ago, count, counted, counted_as, plain, print_line, span};
 use crate::client::Client;
 
-const RECOVERY: &str = "bithealth recovery 1";
+/// What `submit` takes.
+const SUBMITTED: &str = "submit the file that the holders signed with `bithealth admin recover sign`, or what a witness made \
+                         of `bithealth admin recover export` with `bithealth ledger cosign`";
 /// The name in a holder's key file. What it signs bears the name of the network's recoveries.
 const HOLDER: &str = "recovery";
 
@@ -80,7 +85,7 @@ pub(crate) fn make_key(output: &Path, show: Show) -> Result<Exit, Failure> {
 pub(crate) async fn run(client: &Client, command: RecoverCommand, show: Show) -> Result<Exit, Failure> {
     match command {
         RecoverCommand::Propose { keep, output } => propose(client, keep, &output, show).await,
-        RecoverCommand::Sign { recovery, key } => sign(&recovery, &key, show),
+        RecoverCommand::Sign { recovery, key } => sign::run(&recovery, &key, show),
         RecoverCommand::Submit { file } => submit(client, &file, show).await,
         RecoverCommand::Export { output } => export(client, &output, show).await,
         RecoverCommand::Status => {
@@ -94,9 +99,9 @@ async fn propose(client: &Client, keep: Vec<String>, output: &Path, show: Show) 
     let bytes = client.propose_recovery(&KeepOptions { keep: keep.clone() }).await?;
     let signed: v1::SignedRecovery = read(&bytes, "the node's recovery")?;
     let recovery = signed.recovery.clone().unwrap_or_default();
-    let submission = v1::RecoverySubmission { recovery: Some(signed), note: String::new() };
-    let says = json!({ "goes_on": keep, "era": recovery.era, "after_block": recovery.height });
-    write_paper(output, RECOVERY, &says, &encode(&submission))?;
+    let members = client.status().await?.members.into_iter().map(|it| (it.member, it.name));
+    let names = paper::names(&recovery, &members.collect());
+    paper::write(output, &names, &v1::RecoverySubmission { recovery: Some(signed), note: String::new() })?;
     show.answer(&json!({ "path": output, "era": recovery.era, "after": recovery.height }), |_| {
         let after = count(recovery.height);
         format!("{}: after block {after}, {} would go on in era {}", output.display(), keep.join(", "), recovery.era)
@@ -105,72 +110,44 @@ async fn propose(client: &Client, keep: Vec<String>, output: &Path, show: Show) 
     Ok(Exit::Done)
 }
 
-/// Adds a holder's signature. Everything that is signed is told from the message itself, not from what the file says.
-fn sign(path: &Path, key: &Path, show: Show) -> Result<Exit, Failure> {
-    let mut submission: v1::RecoverySubmission = read(&read_paper(path, RECOVERY)?, "the recovery")?;
-    let wrong = |what: &dyn std::fmt::Display| {
-        Failure::new(format_args!("{}: {what}", path.display())).next("ask for a file that `recover propose` wrote")
-    };
-    let signed = submission.recovery.clone().ok_or_else(|| wrong(&"it holds no recovery"))?;
-    let text = note_text(&signed).map_err(|error| wrong(&error))?;
-    let (key, _lock) = NoteKey::load(key, NoteAlgorithm::Ed25519)?;
-    let origin = Checkpoint::parse(&text).map_err(|error| wrong(&error))?.origin;
-    let public = VerifierKey::new(&origin, NoteAlgorithm::Ed25519, *key.public().public());
-    let public = public.map_err(|error| wrong(&error))?;
-    let by_holder = sign_note(&text, &public, |message| key.sign(message)).map_err(|error| wrong(&error))?;
-    let note = if submission.note.is_empty() {
-        by_holder
-    } else {
-        let mut note = SignedNote::parse(submission.note.as_bytes()).map_err(|error| wrong(&error))?;
-        if note.text() != text {
-            return Err(wrong(&"others signed something else than it holds"));
-        }
-        by_holder.signatures().iter().try_for_each(|line| note.add(line.clone())).map_err(|error| wrong(&error))?;
-        note
-    };
-    let signatures = note.signatures().len() as u64;
-    submission.note = note.to_string();
-    let recovery = signed.recovery.unwrap_or_default();
-    let says = json!({ "era": recovery.era, "after_block": recovery.height, "signatures": signatures });
-    write_paper(path, RECOVERY, &says, &encode(&submission))?;
-    show.answer(&json!({ "path": path, "signatures": signatures, "key": public.to_string() }), |_| {
-        format!("{}\n{}: {} now", what_is_signed(&recovery), path.display(), counted(signatures, "signature"))
-    });
+async fn submit(client: &Client, path: &Path, show: Show) -> Result<Exit, Failure> {
+    let submission = read_submission(path)?;
+    let info = client.submit_recovery(encode(&submission).into()).await?;
+    tell(&info, show);
+    if let Some(next) = after_submit(&info) {
+        show.note(next);
+    }
     Ok(Exit::Done)
 }
 
-/// In words, what a holder signs.
-fn what_is_signed(recovery: &v1::Recovery) -> String {
-    let network = GenesisId::try_from(recovery.genesis.as_ref()).map_or_else(|_| "none".into(), |id| id.to_string());
-    let last = Digest::try_from(recovery.previous.as_ref()).map_or_else(|_| "none".into(), |id| id.to_string());
-    let set = recovery.validators.clone().unwrap_or_default().validators;
-    let member =
-        |it: &v1::Validator| MemberId::try_from(it.member.as_ref()).map_or_else(|_| "?".into(), |id| id.to_string());
-    let members: Vec<String> = set.iter().map(|it| format!("\n  goes on     {}", member(it))).collect();
-    format!(
-        "signed: all others lose their vote, for good\n  network     {network}\n  last block  {} {last}\n  new era     {}{}",
-        count(recovery.height),
-        recovery.era,
-        members.concat()
-    )
-}
-
-async fn submit(client: &Client, path: &Path, show: Show) -> Result<Exit, Failure> {
-    let bytes = read_short(path, RECOVERY_LEN_MAX)?;
-    let submission = if bytes.starts_with(b"{") {
-        let submission: v1::RecoverySubmission = read(&read_paper(path, RECOVERY)?, "the recovery")?;
+/// What holders signed, or a witness cosigned.
+fn read_submission(path: &Path) -> Result<v1::RecoverySubmission, Failure> {
+    let wrong = |failure: Failure| failure.next(SUBMITTED);
+    let bytes = read_short(path, RECOVERY_LEN_MAX, "recovery and no note").map_err(wrong)?;
+    if bytes.starts_with(b"{") {
+        let (submission, _) = paper::read(path)?;
         if submission.note.is_empty() {
             let what = format_args!("{}: no holder signed it yet", path.display()).to_string();
             return Err(Failure::new(what).next("each holder runs `bithealth admin recover sign`"));
         }
-        submission
-    } else {
-        let note = String::from_utf8(bytes);
-        let note = note.map_err(|_| Failure::new(format_args!("{} is no recovery and no note", path.display())))?;
-        v1::RecoverySubmission { recovery: None, note }
-    };
-    tell(&client.submit_recovery(encode(&submission).into()).await?, show);
-    Ok(Exit::Done)
+        return Ok(submission);
+    }
+    let no_text = |_| wrong(Failure::new(format_args!("{} is no recovery and no note", path.display())));
+    Ok(v1::RecoverySubmission { recovery: None, note: String::from_utf8(bytes).map_err(no_text)? })
+}
+
+/// What is due once a node took it.
+fn after_submit(info: &RecoveryInfo) -> Option<&'static str> {
+    match info.standing {
+        RecoveryStanding::Announced if info.cosigned.is_empty() => Some(
+            "next: `bithealth admin recover export`, and let the witnesses cosign that with `bithealth ledger cosign`",
+        ),
+        RecoveryStanding::Announced => {
+            Some("next: after the delay `bithealth admin recover export` once more, and let the witnesses cosign that")
+        }
+        RecoveryStanding::Ready => Some("those who go on decide the first block of the new era by themselves"),
+        _ => None,
+    }
 }
 
 async fn export(client: &Client, path: &Path, show: Show) -> Result<Exit, Failure> {
@@ -274,6 +251,28 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_submitted_names_what_can() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let refused = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            let failure = read_submission(&path).unwrap_err();
+            (failure.what, failure.next.expect("there is something to do"))
+        };
+        let long = refused(&vec![b'x'; RECOVERY_LEN_MAX + 1]);
+        assert!(long.0.contains("no recovery and no note") && long.1.contains("recover sign"), "{long:?}");
+        assert!(refused(b"\xff").1.contains("recover export"));
+        assert!(refused(b"{").1.contains("recover propose"));
+        assert!(
+            refused(b"{\"format\":\"bithealth proof 1\",\"says\":{},\"bytes\":\"\"}").1.contains("recover propose")
+        );
+        let unsigned = v1::RecoverySubmission { recovery: Some(v1::SignedRecovery::default()), note: String::new() };
+        paper::write(&path, &paper::Names::new(), &unsigned).unwrap();
+        let unsigned = read_submission(&path).unwrap_err();
+        assert!(unsigned.next.unwrap().contains("recover sign"), "{}", unsigned.what);
+    }
+
+    #[test]
     fn how_it_stands_is_said_with_what_is_due() {
         let info = RecoveryInfo {
             possible: true,
@@ -287,7 +286,9 @@ mod tests {
         };
         let said = words(&info, 0).unwrap();
         assert!(said.contains("era 1 is announced, with Anna, Bruck") && said.contains("1 witness must"), "{said}");
+        assert!(after_submit(&info).unwrap().contains("recover export`, and"));
         let once = RecoveryInfo { cosigned: vec![("w".into(), 1000, 1000)], ..info.clone() };
+        assert!(after_submit(&once).unwrap().contains("after the delay"));
         assert!(words(&once, 1000).unwrap().contains("again in 1 h"), "{:?}", words(&once, 1000));
         assert!(words(&once, 4_000_000).unwrap().contains("again now"));
         let void = RecoveryInfo { standing: RecoveryStanding::Void, ..info };

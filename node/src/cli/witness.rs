@@ -39,7 +39,9 @@ pub(crate) fn cosign(args: CosignArgs, show: Show) -> Result<Exit, Failure> {
         Failure::new(format_args!("{} cannot be cosigned: {error}", file.display()))
             .next("ask for a file that `bithealth ledger checkpoint` wrote")
     };
-    let read = Submission::parse(&read_short(file, SUBMISSION_LEN_MAX)?);
+    let wrote = "pass the file that `bithealth ledger checkpoint` or `bithealth admin recover export` wrote";
+    let bytes = read_short(file, SUBMISSION_LEN_MAX, "checkpoint").map_err(|failure| failure.next(wrote))?;
+    let read = Submission::parse(&bytes);
     let mut submission = read.map_err(|error| no_checkpoint(&error))?;
     let origin = Checkpoint::parse(submission.note.text()).map_err(|error| no_checkpoint(&error))?.origin;
 
