@@ -106,6 +106,11 @@ impl Clinic {
         self
     }
 
+    /// Its end of a network, if it is on one.
+    pub fn wire(&self) -> Option<&Wire> {
+        self.wire.as_ref()
+    }
+
     /// Its machine has another address from now on.
     ///
     /// # Panics
@@ -143,8 +148,12 @@ impl Clinic {
     /// # Panics
     /// If the program cannot be started.
     pub fn begin_restore(&self, kit: &Path, output: &Path) -> Child {
-        let restore = ["restore", "--kit", text(kit), "--output", text(output)];
-        self.command(&self.with_site(&restore)).spawn().expect("the program can be started")
+        self.restore_command(kit, output).spawn().expect("the program can be started")
+    }
+
+    /// The same, not begun.
+    pub fn restore_command(&self, kit: &Path, output: &Path) -> Command {
+        self.command(&self.with_site(&["restore", "--kit", text(kit), "--output", text(output)]))
     }
 
     fn with_site<'a>(&'a self, args: &[&'a str]) -> Vec<&'a str> {
@@ -290,12 +299,9 @@ impl Clinic {
         command
     }
 
-    /// The program, in the clinic's namespace. `ip` becomes the program, so whoever kills the child kills that.
+    /// The program, in the clinic's namespace.
     fn program(&self) -> Command {
-        let Some(wire) = &self.wire else { return Command::new(program()) };
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &wire.namespace]).arg(program());
-        command
+        self.wire.as_ref().map_or_else(|| Command::new(program()), |wire| wire.command(program()))
     }
 
     /// Runs a command to its end, however it ends.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::network::{Network, Place};
+use crate::network::{Network, Place, Wire};
 use crate::{Clinic, WIRED_PORT, wait_until};
 
 /// Clinics that know one another, in a folder that vanishes with them.
@@ -30,6 +30,15 @@ impl Cluster {
         Self::start_on(None, names, Clinic::init, |clinic, _| clinic, change)
     }
 
+    /// The same, with something changed in each clinic before it joins.
+    pub fn start_prepared(names: &[&str], prepare: impl Fn(&mut Clinic)) -> Self {
+        let prepare = |mut clinic: Clinic, _: Option<&mut Network>| {
+            prepare(&mut clinic);
+            clinic
+        };
+        Self::start_on(None, names, Clinic::init, prepare, |_| {})
+    }
+
     /// The same, founded by `init`.
     pub fn start_founded(names: &[&str], init: impl Fn(&Clinic)) -> Self {
         Self::start_on(None, names, init, |clinic, _| clinic, |_| {})
@@ -40,7 +49,18 @@ impl Cluster {
     /// # Panics
     /// Where network namespaces cannot be made: that takes root.
     pub fn start_wired(names: &[&str]) -> Self {
-        let wire = |clinic: Clinic, network: &mut Network| clinic.wired(network.wire());
+        Self::start_wired_prepared(names, |_| {})
+    }
+
+    /// The same, with something changed in each clinic before it joins.
+    ///
+    /// # Panics
+    /// As [`Self::start_wired`].
+    pub fn start_wired_prepared(names: &[&str], prepare: impl Fn(&mut Clinic)) -> Self {
+        let wire = |mut clinic: Clinic, network: Option<&mut Network>| {
+            prepare(&mut clinic);
+            clinic.wired(wire_of(network))
+        };
         Self::start_on(Some(Network::private()), names, Clinic::init, wire, |_| {})
     }
 
@@ -49,11 +69,9 @@ impl Cluster {
     /// # Panics
     /// As [`Self::start_wired`].
     pub fn start_far(names: [&str; 2], one_way: Duration) -> Self {
-        let wire = |mut clinic: Clinic, network: &mut Network| {
+        let mut cluster = Self::start_wired_prepared(&names, |clinic| {
             clinic.capacity = (clinic.name == names[1]).then_some("0");
-            clinic.wired(network.wire())
-        };
-        let mut cluster = Self::start_on(Some(Network::private()), &names, Clinic::init, wire, |_| {});
+        });
         cluster[names[1]].stop();
         let network = cluster.network.as_mut().expect("it was started on one");
         let address = network.set_apart(WIRED_PORT, one_way);
@@ -64,7 +82,7 @@ impl Cluster {
 
     /// The same on one LAN, where nobody is told how to listen.
     pub fn start_on_lan(names: &[&str]) -> Self {
-        let wire = |clinic: Clinic, network: &mut Network| clinic.wired_as_it_comes(network.wire());
+        let wire = |clinic: Clinic, network: Option<&mut Network>| clinic.wired_as_it_comes(wire_of(network));
         Self::start_on(Some(Network::private()), names, Clinic::init, wire, |_| {})
     }
 
@@ -72,8 +90,8 @@ impl Cluster {
     pub fn start_at(places: &[(&str, Place)]) -> Self {
         let names: Vec<&str> = places.iter().map(|(name, _)| *name).collect();
         let place = |name: &str| places.iter().find(|(one, _)| *one == name).expect("each has a place").1;
-        let wire = |clinic: Clinic, network: &mut Network| {
-            let wire = network.place(place(&clinic.name));
+        let wire = |clinic: Clinic, network: Option<&mut Network>| {
+            let wire = network.expect("they are on one").place(place(&clinic.name));
             clinic.wired_as_it_comes(wire)
         };
         Self::start_on(Some(Network::world()), &names, Clinic::init, wire, |_| {})
@@ -83,7 +101,7 @@ impl Cluster {
         network: Option<Network>,
         names: &[&str],
         init: impl Fn(&Clinic),
-        wire: impl Fn(Clinic, &mut Network) -> Clinic,
+        prepare: impl Fn(Clinic, Option<&mut Network>) -> Clinic,
         change: impl Fn(&mut Clinic),
     ) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the test");
@@ -91,10 +109,7 @@ impl Cluster {
         // The founder invites everybody while it is alone: it is the quorum.
         let mut invites: Vec<String> = Vec::new();
         for (index, name) in names.iter().enumerate() {
-            let mut clinic = cluster.clinic(name);
-            if let Some(network) = &mut cluster.network {
-                clinic = wire(clinic, network);
-            }
+            let mut clinic = prepare(cluster.clinic(name), cluster.network.as_mut());
             match index.checked_sub(1).map(|index| &invites[index]) {
                 None => init(&clinic),
                 Some(invite) => {
@@ -193,6 +208,11 @@ impl Cluster {
             clinic.delete();
         }
     }
+}
+
+/// A wire of the network that clinics are started on.
+fn wire_of(network: Option<&mut Network>) -> Wire {
+    network.expect("they are on one").wire()
 }
 
 /// Where a clinic of this name stands.

@@ -1,6 +1,7 @@
 //! Networks that are not kind: each clinic in a Linux network namespace of its own, with one wire to a switch, or to a
 //! router that hides it. They can be taken apart, and addresses change.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
@@ -21,6 +22,10 @@ const WIRES_MAX: usize = 254;
 /// What the wires of a private network begin with, and those of the world: a range for documentation (RFC 5737).
 const PRIVATE: &str = "10.0.0";
 const WORLD: &str = "203.0.113";
+
+/// What a narrow wire lets through at once, and how long anything waits for it at most.
+const BURST: &str = "64kb";
+const QUEUED: &str = "50ms";
 
 /// Where a clinic stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +69,7 @@ impl Nat {
 /// The switch is a namespace too, so nothing here touches the machine's own network, and every network may use the same
 /// addresses.
 #[derive(Debug)]
-pub(crate) struct Network {
+pub struct Network {
     name: String,
     /// What addresses on the switch begin with.
     net: &'static str,
@@ -74,9 +79,9 @@ pub(crate) struct Network {
 
 /// One clinic's end of a wire.
 #[derive(Clone, Debug)]
-pub(crate) struct Wire {
+pub struct Wire {
     /// The namespace to run its programs in.
-    pub(crate) namespace: String,
+    namespace: String,
     /// The only address there.
     pub(crate) address: String,
 }
@@ -86,7 +91,7 @@ impl Network {
     ///
     /// # Panics
     /// Where namespaces cannot be made, with what it takes.
-    pub(crate) fn private() -> Self {
+    pub fn private() -> Self {
         Self::new(PRIVATE)
     }
 
@@ -112,7 +117,10 @@ impl Network {
     }
 
     /// A wire to the next clinic.
-    pub(crate) fn wire(&mut self) -> Wire {
+    ///
+    /// # Panics
+    /// If there are as many as fit.
+    pub fn wire(&mut self) -> Wire {
         assert!(self.wires < WIRES_MAX, "{WIRES_MAX} clinics fit on a network");
         let (at, switch) = (self.wires, self.switch());
         let wire = Wire { namespace: self.namespace(at), address: format!("{}.{}", self.net, at + 1) };
@@ -211,6 +219,39 @@ impl Wire {
         ip(&["-n", &self.namespace, "link", "set", end, "up"]);
     }
 
+    /// The only address there.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// A program that runs there. `ip` becomes the program, so whoever kills the child kills that.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.namespace]).arg(program);
+        command
+    }
+
+    /// From now on no more than so many bits a second leave it, headers included; what is more waits, and is dropped where
+    /// too much of it waits, as on a line of that width.
+    ///
+    /// # Panics
+    /// Where `tc` of iproute2 is missing, or the kernel has no token bucket filter.
+    pub fn narrow(&self, bits_per_s: u64) {
+        let rate = format!("{bits_per_s}bit");
+        let bucket = ["root", "tbf", "rate", &rate, "burst", BURST, "latency", QUEUED];
+        self.run("tc", &[&["qdisc", "replace", "dev", "wire"], &bucket[..]].concat());
+    }
+
+    /// Bytes that left it so far, headers included.
+    ///
+    /// # Panics
+    /// If `ip` does not tell.
+    pub fn sent(&self) -> u64 {
+        let told = run(&["-n", &self.namespace, "-s", "-j", "link", "show", "wire"]);
+        let links: serde_json::Value = told.ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+        links[0]["stats64"]["tx"]["bytes"].as_u64().expect("a wire counts its bytes")
+    }
+
     /// Runs a program there to its end.
     fn run(&self, program: &str, args: &[&str]) {
         ip(&[&["netns", "exec", &self.namespace, program], args].concat());
@@ -258,5 +299,34 @@ fn run(args: &[&str]) -> Result<String, String> {
     match said.status.success() {
         true => Ok(String::from_utf8_lossy(&said.stdout).into_owned()),
         false => Err(format!("ip {}: {}", args.join(" "), String::from_utf8_lossy(&said.stderr).trim())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::UdpSocket;
+
+    #[test]
+    fn a_narrow_wire_lets_through_what_fits_and_counts_it() {
+        const BITS_PER_S: u64 = 800_000; // 100 seconds for what is sent here
+        const LEN: u64 = 10_000_000;
+        let mut network = Network::private();
+        let (from, to) = (network.wire(), network.wire());
+        from.narrow(BITS_PER_S);
+        let before = from.sent();
+        let namespace = File::open(format!("/var/run/netns/{}", from.namespace)).unwrap();
+        let ends = [&from, &to].map(|wire| (wire.address().to_owned(), 9_u16));
+        let sending = std::thread::spawn(move || {
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+            let [from, to] = ends;
+            let socket = UdpSocket::bind(from).unwrap();
+            for _ in 0..LEN / 1000 {
+                let _ = socket.send_to(&[0; 1000], &to); // it may be told that this was dropped
+            }
+        });
+        sending.join().unwrap();
+        let sent = from.sent() - before;
+        assert!((10_000..LEN / 2).contains(&sent), "{sent} bytes left");
     }
 }

@@ -1,20 +1,15 @@
 //! A member whose node asks for more than its share: it is told so, and nobody else notices.
 
-use std::sync::Arc;
+use std::ops::Deref;
 use std::time::Duration;
 
-use bithealth_net::{Event, Stream, Verdict};
+use bithealth_net::Stream;
 use bithealth_proto::Limited;
 use bithealth_proto::v1::{self, exchange_ask::Ask, exchange_tell::Tell};
-use bithealth_tests::{Clinic, Cluster, Guest, bytes_of, wait_until, write};
-use bithealth_types::NodeId;
+use bithealth_tests::{Attacked, wait_until, want};
 use bytes::{Buf, BufMut, Bytes};
 use prost::encoding::{DecodeContext, WireType};
-use tokio::runtime::Runtime;
 
-/// Records that somebody else reads, one after the other.
-const READS: u64 = 3;
-const RECORD_LEN: usize = 2 << 20;
 /// Far more than may wait.
 const WANTS: u64 = 4_000;
 /// What a node may hold more than before an attack, soon after it.
@@ -24,77 +19,20 @@ const LONG: Duration = Duration::from_secs(60);
 /// Leaves of one want: as many as may be.
 const LEAVES: u32 = 64;
 
-/// A node with a pack of its own, somebody who reads it, and a guest who may.
-struct Attacked {
-    cluster: Cluster,
-    runtime: Runtime,
-    guest: Arc<Guest>,
-    node: NodeId,
-    pack: Bytes,
+/// A node that is soon out of patience, and its attacker.
+struct Impatient(Attacked);
+
+impl Deref for Impatient {
+    type Target = Attacked;
+
+    fn deref(&self) -> &Attacked {
+        &self.0
+    }
 }
 
-impl Attacked {
+impl Impatient {
     fn start() -> Self {
-        let mut cluster = Cluster::start_with(&["north-1", "south-1"], |clinic| {
-            clinic.configure("patience_ms", "1000");
-            clinic.configure("widen_ms", "3600000");
-        });
-        // While it is away it gets no shard, so that it has to ask for every leaf.
-        cluster["south-1"].kill();
-        cluster["north-1"].wait_for("south is away", |status| {
-            let nodes = status["nodes"].as_array().map(Vec::as_slice).unwrap_or_default();
-            nodes.iter().filter(|node| node["connected"] == true).count() == 1
-        });
-        for number in 0..READS {
-            let record = cluster.path(&name(number));
-            write(&record, bytes_of(number, RECORD_LEN));
-            cluster["north-1"].put_replicated(&record, &["--for", "south-1", "--survive", "0,0"]);
-        }
-        cluster["south-1"].start();
-        cluster.wait_until_joined(2);
-        let west = cluster.join_without_process("west-1", &["south-1"]);
-        let runtime = Runtime::new().unwrap();
-        let (guest, mut events) = runtime.block_on(Guest::start(&west));
-        let listening = guest.clone();
-        runtime.spawn(async move {
-            while let Some(event) = listening.next(&mut events).await {
-                if let Event::Gossip { from, id, .. } = event {
-                    let _ = listening.net.judge(id, from, Verdict::Ignore).await;
-                }
-            }
-        });
-        cluster.wait_until_joined(3);
-        let node: NodeId = cluster["north-1"].status()["node"].as_str().expect("an id").parse().expect("an id");
-        let packs = runtime.block_on(guest.packs_of(node, node));
-        let pack = Bytes::copy_from_slice(packs[0].id().as_bytes());
-        Self { cluster, runtime, guest, node, pack }
-    }
-
-    fn north(&self) -> &Clinic {
-        &self.cluster["north-1"]
-    }
-
-    /// Somebody else reads a record from it that it did not read before.
-    fn somebody_reads(&self, number: u64) {
-        let (reader, back) = (&self.cluster["south-1"], self.cluster.path("back"));
-        let id = reader.record_named(&name(number));
-        reader.done(&["get", &id, "--output", back.to_str().unwrap()]);
-        assert!(std::fs::read(&back).unwrap() == bytes_of(number, RECORD_LEN), "the record came back changed");
-    }
-
-    /// Asks for the same leaves again and again, and reads no answer. The stream stands until the node ends it.
-    fn bomb(&self) -> Stream {
-        self.runtime.block_on(async {
-            let mut stream = self.guest.exchange(self.node).await;
-            for id in 0..WANTS {
-                if stream.send(&want(&self.pack, id, LEAVES)).await.is_err() {
-                    return stream;
-                }
-            }
-            // The node reads no more than it may: what is left waits here.
-            let _ = tokio::time::timeout(Duration::from_millis(200), stream.flush()).await;
-            stream
-        })
+        Self(Attacked::start_with(|clinic| clinic.configure("patience_ms", "1000")))
     }
 
     /// Waits until the node ends a stream, of which nothing is read: what is read lets it go on.
@@ -118,16 +56,6 @@ impl Attacked {
         let ended = async { while let Ok(Some(_)) = stream.recv::<v1::ExchangeTell>().await {} };
         self.runtime.block_on(async { tokio::time::timeout(LONG, ended).await }).is_ok()
     }
-}
-
-fn name(number: u64) -> String {
-    format!("record {number}")
-}
-
-fn want(pack: &Bytes, id: u64, count: u32) -> v1::ExchangeAsk {
-    let priority = v1::WantPriority::Restore.into();
-    let want = v1::Want { id, pack: pack.clone(), shard: 0, leaf: 0, count, priority };
-    v1::ExchangeAsk { ask: Some(Ask::Want(want)) }
 }
 
 /// A message that says it is longer than it is.
@@ -166,7 +94,7 @@ impl Limited for Boast {
 
 #[test]
 fn who_wants_more_than_may_wait_is_choked_refused_and_served_the_rest() {
-    let attacked = Attacked::start();
+    let attacked = Impatient::start();
     let (mut answered, mut busy, mut chokes) = (0, 0, Vec::new());
     attacked.runtime.block_on(async {
         let mut stream = attacked.guest.exchange(attacked.node).await;
@@ -191,7 +119,7 @@ fn who_wants_more_than_may_wait_is_choked_refused_and_served_the_rest() {
 
 #[test]
 fn a_want_that_waits_is_taken_back() {
-    let attacked = Attacked::start();
+    let attacked = Impatient::start();
     let answered = attacked.runtime.block_on(async {
         let mut stream = attacked.guest.exchange(attacked.node).await;
         for id in 0..100 {
@@ -218,7 +146,7 @@ fn a_want_that_waits_is_taken_back() {
 
 #[test]
 fn who_takes_no_answers_loses_its_streams_and_others_are_served_meanwhile_and_memory_comes_back() {
-    let attacked = Attacked::start();
+    let attacked = Impatient::start();
     attacked.somebody_reads(0);
     let before = attacked.north().memory();
     let mut streams: Vec<Stream> = (0..6).map(|_| attacked.bomb()).collect();
@@ -237,7 +165,7 @@ fn who_takes_no_answers_loses_its_streams_and_others_are_served_meanwhile_and_me
 
 #[test]
 fn half_a_message_and_one_that_is_too_long_end_their_stream_and_no_other() {
-    let attacked = Attacked::start();
+    let attacked = Impatient::start();
     let boasts = [Boast { said: 1 << 20, sent: 1000 }, Boast { said: v1::ExchangeAsk::LEN_MAX + 1, sent: 1000 }];
     for (boast, number) in boasts.into_iter().zip(0..) {
         let mut stream = attacked.runtime.block_on(attacked.guest.exchange(attacked.node));
@@ -252,7 +180,7 @@ fn half_a_message_and_one_that_is_too_long_end_their_stream_and_no_other() {
 
 #[test]
 fn a_shard_whose_leaves_do_not_come_takes_nobodys_place_for_long() {
-    let attacked = Attacked::start();
+    let attacked = Impatient::start();
     let mut stream = attacked.runtime.block_on(attacked.guest.exchange(attacked.node));
     attacked.runtime.block_on(async {
         let packs = attacked.guest.packs_of(attacked.node, attacked.node).await;
