@@ -32,10 +32,15 @@ pub(crate) struct Corpus {
 impl Corpus {
     /// One file that does not compress.
     pub(crate) fn large(folder: &Path, len: u64) -> Result<Self> {
-        let folder = folder.join("large");
+        Self::large_of(folder, 0, len)
+    }
+
+    /// The same, and another one for each number.
+    pub(crate) fn large_of(folder: &Path, number: u32, len: u64) -> Result<Self> {
+        let folder = folder.join(format!("large-{number}"));
         fs::create_dir_all(&folder)?;
-        let mut file = BufWriter::with_capacity(1 << 20, File::create(folder.join("scan.dcm"))?);
-        io::copy(&mut large(SEED, len), &mut file)?;
+        let mut file = BufWriter::with_capacity(1 << 20, File::create(folder.join(format!("scan-{number}.dcm")))?);
+        io::copy(&mut large(SEED + u64::from(number), len), &mut file)?;
         file.into_inner()?.sync_all()?;
         Self::of("large", folder, Some("https://bithealth.example/patients|P000000"))
     }

@@ -36,7 +36,7 @@ enum Command {
     Restic(ResticArgs),
     /// Run nine nodes under a load of entries, and measure how long until they are final
     Ledger(LedgerArgs),
-    /// Bring one file from one process to another with BitHealth, BitTorrent and iroh, taking turns
+    /// Do the work of the exchange with BitHealth, BitTorrent, iroh, Tahoe-LAFS and restic, taking turns
     Peers(PeersArgs),
     /// Read one small record over a long line, and count round trips
     Reads(ReadsArgs),
@@ -116,25 +116,49 @@ struct ReadsArgs {
     enforce: bool,
 }
 
-/// Which tools, and how much.
+/// Which scenarios and tools, and how much.
 #[derive(Debug, Args)]
 struct PeersArgs {
+    /// What is measured [default: everything]
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "SCENARIO,...")]
+    only: Vec<peers::Scenario>,
     /// How often each tool does it; medians are printed
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=99))]
     rounds: u32,
-    /// Bytes of the file
+    /// Bytes of the file of one-to-one
     #[arg(long, default_value_t = 1 << 30)]
     len: u64,
+    /// Records of small-records
+    #[arg(long, default_value_t = 20_000)]
+    records: usize,
+    /// Bytes of the file of three-sources
+    #[arg(long, default_value_t = 384 << 20)]
+    shaped_len: u64,
+    /// Bytes of the file of one-to-eight
+    #[arg(long, default_value_t = 64 << 20)]
+    crowd_len: u64,
+    /// Bytes of the file of coded
+    #[arg(long, default_value_t = 128 << 20)]
+    coded_len: u64,
+    /// Bytes of the file of repair
+    #[arg(long, default_value_t = 512 << 20)]
+    repair_len: u64,
     /// The rqbit program
     #[arg(long, default_value = "rqbit", value_name = "FILE")]
     rqbit: PathBuf,
     /// The sendme program
     #[arg(long, default_value = "sendme", value_name = "FILE")]
     sendme: PathBuf,
+    /// The tahoe program of Tahoe-LAFS
+    #[arg(long, default_value = "tahoe", value_name = "FILE")]
+    tahoe: PathBuf,
+    /// The restic program
+    #[arg(long, default_value = "restic", value_name = "FILE")]
+    restic: PathBuf,
     /// A Python with the package libtorrent
     #[arg(long, default_value = "python3", value_name = "FILE")]
     python: PathBuf,
-    /// Where everything is written; about five times the file is needed [default: the system's temporary folder]
+    /// Where everything is written; about seven times the file is needed [default: the system's temporary folder]
     #[arg(long, value_name = "FOLDER")]
     folder: Option<PathBuf>,
     /// Fail if BitHealth does not reach what it must
@@ -161,9 +185,9 @@ fn main() -> ExitCode {
             report.print(cli.json);
             !args.enforce || report.holds()
         }),
-        Command::TlsSend { file, certificate } => peers::tls::send(file, certificate).map(|()| true),
+        Command::TlsSend { file, certificate } => peers::tool::tls::send(file, certificate).map(|()| true),
         Command::TlsReceive { address, certificate, file } => {
-            peers::tls::receive(address, certificate, file).map(|()| true)
+            peers::tool::tls::receive(address, certificate, file).map(|()| true)
         }
         Command::Primitives => {
             primitives::print(cli.json);

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
 use std::ops::Add;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -27,8 +27,10 @@ pub(crate) struct Cost {
     pub(crate) wall_s: f64,
     /// Processor time of all processes concerned, user and system.
     pub(crate) cpu_s: f64,
-    /// Peak resident bytes; of two processes at work together, the sum of their peaks.
+    /// Peak resident bytes; of several processes at work together, the sum of their peaks.
     pub(crate) rss_bytes: u64,
+    /// Peak resident bytes of the largest of them.
+    pub(crate) largest_rss_bytes: u64,
 }
 
 impl Add for Cost {
@@ -39,25 +41,53 @@ impl Add for Cost {
             wall_s: self.wall_s + other.wall_s,
             cpu_s: self.cpu_s + other.cpu_s,
             rss_bytes: self.rss_bytes + other.rss_bytes,
+            largest_rss_bytes: self.largest_rss_bytes.max(other.largest_rss_bytes),
         }
     }
 }
 
 /// Runs a command to its end. Dirty pages of what came before are written out first, so that it does not pay for them.
 pub(crate) fn run(command: &mut Command, folder: &Path) -> Result<Cost> {
+    run_together(std::slice::from_mut(command), folder).map(|(cost, _)| cost)
+}
+
+/// What the command printed that [`run`] ran last in this folder.
+pub(crate) fn printed(folder: &Path) -> Result<String> {
+    Ok(fs::read_to_string(folder.join("stdout-0"))?)
+}
+
+/// Runs commands at once, each to its end; what all of them cost, and how many seconds each took.
+pub(crate) fn run_together(commands: &mut [Command], folder: &Path) -> Result<(Cost, Vec<f64>)> {
     nix::unistd::sync();
-    let errors = folder.join("stderr");
     let cpu_before = children_cpu()?;
     let start = Instant::now();
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(File::create(&errors)?)
-        .spawn()
-        .with_context(|| format!("{:?} does not start", command.get_program()))?;
+    let mut children = Vec::new();
+    for (index, command) in commands.iter_mut().enumerate() {
+        let errors = folder.join(format!("stderr-{index}"));
+        let output = File::create(folder.join(format!("stdout-{index}")))?;
+        command.stdin(Stdio::null()).stdout(output).stderr(File::create(&errors)?);
+        let child = command.spawn().with_context(|| format!("{:?} does not start", command.get_program()))?;
+        children.push((child, command, errors));
+    }
+    let ended = thread::scope(|scope| {
+        let watched = children.into_iter().map(|child| scope.spawn(|| watch(child, start))).collect::<Vec<_>>();
+        watched.into_iter().map(|watched| watched.join().expect("the watcher does not panic")).collect::<Vec<_>>()
+    });
+    let ended = ended.into_iter().collect::<Result<Vec<(f64, u64)>>>()?;
+    let cost = Cost {
+        wall_s: start.elapsed().as_secs_f64(),
+        cpu_s: children_cpu()? - cpu_before,
+        rss_bytes: ended.iter().map(|(_, rss)| rss).sum(),
+        largest_rss_bytes: ended.iter().map(|(_, rss)| *rss).max().unwrap_or_default(),
+    };
+    Ok((cost, ended.into_iter().map(|(wall_s, _)| wall_s).collect()))
+}
+
+/// Waits until a child ends; when that was, and its peak of resident bytes.
+fn watch((mut child, command, errors): (Child, &mut Command, PathBuf), start: Instant) -> Result<(f64, u64)> {
     let ended = AtomicBool::new(false);
     let pid = child.id();
-    let (status, wall_s, rss_bytes) = thread::scope(|scope| {
+    let (status, wall_s, peak) = thread::scope(|scope| {
         let watcher = scope.spawn(|| {
             let mut peak = 0;
             while !ended.load(Ordering::Relaxed) {
@@ -72,7 +102,23 @@ pub(crate) fn run(command: &mut Command, folder: &Path) -> Result<Cost> {
         (status, wall_s, watcher.join().expect("the watcher does not panic"))
     });
     ensure!(status?.success(), "{command:?} failed: {}", tail(&errors));
-    Ok(Cost { wall_s, cpu_s: children_cpu()? - cpu_before, rss_bytes })
+    Ok((wall_s, peak))
+}
+
+/// What `work` costs, with the share that these running processes have in it.
+pub(crate) fn beside(processes: &[u32], work: impl FnOnce() -> Result<Cost>) -> Result<Cost> {
+    processes.iter().try_for_each(|pid| reset_peak(*pid))?;
+    let cpu = || processes.iter().map(|pid| running_cpu(*pid)).sum::<Result<f64>>();
+    let cpu_before = cpu()?;
+    let cost = work()?;
+    let peaks = processes.iter().map(|pid| peak_rss(*pid)).collect::<Result<Vec<u64>>>()?;
+    let theirs = Cost {
+        wall_s: 0.0,
+        cpu_s: cpu()? - cpu_before,
+        rss_bytes: peaks.iter().sum(),
+        largest_rss_bytes: peaks.into_iter().max().unwrap_or_default(),
+    };
+    Ok(cost + theirs)
 }
 
 fn tail(errors: &Path) -> String {
@@ -135,12 +181,7 @@ impl Running {
 
     /// What `work` costs, this node's share in it included.
     pub(crate) fn with(&self, work: impl FnOnce() -> Result<Cost>) -> Result<Cost> {
-        let pid = self.child.id();
-        reset_peak(pid)?;
-        let cpu_before = running_cpu(pid)?;
-        let cost = work()?;
-        let node = Cost { wall_s: 0.0, cpu_s: running_cpu(pid)? - cpu_before, rss_bytes: peak_rss(pid)? };
-        Ok(cost + node)
+        beside(&[self.child.id()], work)
     }
 
     /// Asks the node to stop, and waits until it has.
@@ -189,6 +230,24 @@ mod tests {
         let script = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done";
         let cost = run(&mut shell(script), folder.path()).unwrap();
         assert!(cost.wall_s > 0.0 && cost.cpu_s > 0.0 && cost.rss_bytes > 100_000, "{cost:?}");
+    }
+
+    #[test]
+    fn commands_run_at_once_and_each_has_its_own_end() {
+        let folder = tempfile::tempdir().unwrap();
+        // Each waits for what the other does: one after the other, they would not end.
+        let (one, two) = (folder.path().join("one"), folder.path().join("two"));
+        let script = |does: &Path, awaits: &Path| {
+            let awaits = awaits.display();
+            format!(
+                "mkdir {}; i=0; while [ ! -e {awaits} ] && [ $i -lt 1000000 ]; do i=$((i+1)); done; [ -e {awaits} ]",
+                does.display()
+            )
+        };
+        let mut both = [shell(&script(&one, &two)), shell(&script(&two, &one))];
+        let (cost, ends) = run_together(&mut both, folder.path()).unwrap();
+        assert!(ends.len() == 2 && ends.iter().all(|end| *end > 0.0 && *end <= cost.wall_s), "{ends:?} {cost:?}");
+        assert!(cost.rss_bytes > cost.largest_rss_bytes, "{cost:?}");
     }
 
     #[test]

@@ -160,7 +160,7 @@ mod tests {
     use crate::process::Cost;
 
     fn round(wall_s: f64, disk_bytes: u64) -> Round {
-        let cost = Cost { wall_s, cpu_s: 1.0, rss_bytes: 1 << 20 };
+        let cost = Cost { wall_s, cpu_s: 1.0, rss_bytes: 1 << 20, largest_rss_bytes: 1 << 20 };
         Round { put: cost, get: cost, cpu_s: 2.0, disk_bytes }
     }
 

@@ -24,7 +24,7 @@ const TURN_LEN: usize = 256 << 10;
 const NAME: &str = "floor";
 
 /// The floor.
-pub(super) struct Floor;
+pub(crate) struct Floor;
 
 struct Ready {
     process: Serving,

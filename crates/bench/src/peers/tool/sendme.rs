@@ -8,12 +8,12 @@ use std::thread;
 
 use anyhow::{Context, Result};
 
-use super::{Serving, Source, Tool, the_file, version_of};
+use super::{Serving, Source, Tool, content, version_of};
 use crate::corpus::Corpus;
 
 /// sendme.
-pub(super) struct Sendme {
-    pub(super) program: PathBuf,
+pub(crate) struct Sendme {
+    pub(crate) program: PathBuf,
 }
 
 struct Ready {
@@ -33,7 +33,7 @@ impl Tool for Sendme {
 
     fn serve(&self, corpus: &Corpus, folder: &Path) -> Result<Box<dyn Source>> {
         let mut command = Command::new(&self.program);
-        command.args(["send", "--relay", "disabled", "--ticket-type", "addresses"]).arg(the_file(corpus)?);
+        command.args(["send", "--relay", "disabled", "--ticket-type", "addresses"]).arg(content(corpus)?);
         command.current_dir(folder).stdin(Stdio::null());
         command.stdout(Stdio::piped()).stderr(File::create(folder.join("send-stderr"))?);
         let mut process = Serving(command.spawn()?);

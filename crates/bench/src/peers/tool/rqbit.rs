@@ -9,7 +9,7 @@ use std::thread;
 
 use anyhow::{Context, Result};
 
-use super::{Serving, Source, Tool, the_file, version_of};
+use super::{Serving, Source, Tool, content, version_of};
 use crate::corpus::Corpus;
 
 /// What finds peers elsewhere is switched off.
@@ -23,8 +23,8 @@ const ALONE: [&str; 6] = [
 ];
 
 /// rqbit.
-pub(super) struct Rqbit {
-    pub(super) program: PathBuf,
+pub(crate) struct Rqbit {
+    pub(crate) program: PathBuf,
 }
 
 struct Ready {
@@ -47,7 +47,7 @@ impl Tool for Rqbit {
         // It does not say which port it took, so it is told one that is free.
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let mut command = Command::new(&self.program);
-        command.args(ALONE).arg(format!("--listen-port={port}")).arg("share").arg(the_file(corpus)?);
+        command.args(ALONE).arg(format!("--listen-port={port}")).arg("share").arg(content(corpus)?);
         command.stdout(Stdio::piped()).stderr(File::create(folder.join("share-stderr"))?);
         let mut process = Serving(command.spawn()?);
         let mut lines = BufReader::new(process.0.stdout.take().expect("it is piped")).lines();
