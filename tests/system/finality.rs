@@ -127,7 +127,7 @@ fn while_nothing_becomes_final_a_clinic_that_lost_everything_gets_every_file_bac
     }
     cluster["west-1"].wait_for("no quorum", |status| status["finality"]["present"] == 3);
     write(&records.join("waiting"), bytes_of(2, 300_000));
-    cluster["west-1"].put_replicated(&records, &["--survive", "1,0"]);
+    cluster["west-1"].put_replicated(&records.join("waiting"), &["--survive", "1,0"]);
     cluster["west-1"].kit(&kit);
     cluster.lose("west");
     let stuck = cluster["north-1"].wait_for("two of five are left", |status| status["finality"]["present"] == 2);

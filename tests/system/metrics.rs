@@ -88,7 +88,7 @@ fn metrics_are_for_who_brings_the_token_and_name_nobody_and_health_is_for_all() 
         text(&record),
         "--patient",
         "http://hospital.example|4711",
-        "--category",
+        "--folder",
         "laboratory",
         "--survive",
         "1,0",

@@ -104,7 +104,7 @@ const TEARING: Faults = Faults { append_per_mille: 20, torn_per_mille: 1000, ..F
 #[test]
 fn machines_that_cannot_append_sign_or_send_never_contradict_themselves_and_go_on_once_they_can() {
     let all = Mutex::new(Failed::default());
-    each_seed(40, 2, |seed, count| {
+    each_seed(40, 5, |seed, count| {
         let mut config = WorldConfig::new(count, 0);
         (config.network.loss_per_mille, config.network.delay_max_ms) = (20, 100);
         let mut world = World::new(seed, config);
@@ -112,7 +112,7 @@ fn machines_that_cannot_append_sign_or_send_never_contradict_themselves_and_go_o
             world.set_faults(node, if node < faulty(count) { TEARING } else { FAILING });
         }
         // Power that fails on top of it finds logs that were cut short and opened again.
-        for _ in 0..30 {
+        for _ in 0..20 {
             world.run(2000);
             let node = world.random().below(count as u64) as usize;
             world.crash(node);
