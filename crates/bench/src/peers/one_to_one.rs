@@ -28,8 +28,8 @@ const NOTES: &[&str] = &[
     "From the start of the command until the file is on the disk, after everything dirty was written out; sources have the \
      file in the page cache where they use it. Processor time and memory are those of all processes, sender and receiver; \
      the largest is the one process that needs most.",
-    "BitHealth's get also opens what came sealed and hashes the plaintext: the others hand over what they have. The floor \
-     neither hashes nor verifies anything but TLS's own tags. restic restores from a repository on the same disk.",
+    "BitHealth's get also opens what came sealed: the others hand over what they have. The floor neither hashes nor \
+     verifies anything but TLS's own tags. restic restores from a repository on the same disk.",
 ];
 
 /// Runs all tools that are there.
