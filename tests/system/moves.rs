@@ -243,9 +243,9 @@ fn a_node_whose_store_was_emptied_is_made_whole_again_by_itself() {
     // Nobody has anything against it, and it writes on in its log where that ended.
     let status = cluster["north-1"].status();
     assert_eq!(status["finality"]["accused"].as_array().map(Vec::len), Some(0), "{status}");
-    let more = cluster.path("more");
+    let (more, proof) = (cluster.path("more"), cluster.path("more.proof"));
     write(&more, bytes_of(98, 100_000));
-    wait_until("it writes again", || match cluster[&*wiped].ask(&["notarise", text(&more)]) {
+    wait_until("it writes again", || match cluster[&*wiped].ask(&["notarise", text(&more), "-o", text(&proof)]) {
         done if done.exit == 0 => Ok(()),
         refused => Err(refused.error),
     });
