@@ -337,7 +337,9 @@ impl Registry {
         let accusations = self.accusations.values_mut().map(|item| &mut item.claims);
         let votes = self.votes.values_mut().flat_map(votes::Voted::claims);
         let all = admissions.chain(certificates).chain(retirements).chain(accusations).chain(votes);
-        all.fold(false, |any, claims| claims.cover(height, frontier) || any)
+        let mut any = false;
+        all.for_each(|claims| any |= claims.cover(height, frontier));
+        any
     }
 
     /// An era begins.

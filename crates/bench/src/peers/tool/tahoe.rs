@@ -121,10 +121,8 @@ impl Grid {
 
     /// Starts those again that were killed, and waits until the client is connected with them.
     pub(crate) fn revive(&mut self) -> Result<()> {
-        for at in 0..self.storage.len() {
-            if self.storage[at].is_none() {
-                self.storage[at] = Some(run(&self.program, &self.folder.join(format!("storage-{at}")))?);
-            }
+        for (at, node) in self.storage.iter_mut().enumerate().filter(|(_, node)| node.is_none()) {
+            *node = Some(run(&self.program, &self.folder.join(format!("storage-{at}")))?);
         }
         self.wait_until_connected(self.storage.len())
     }
