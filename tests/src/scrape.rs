@@ -25,7 +25,15 @@ pub struct Scrape {
 /// The metrics of a node at one moment.
 #[derive(Debug)]
 pub struct Page {
-    samples: Vec<(String, Vec<(String, String)>, f64)>,
+    samples: Vec<Sample>,
+}
+
+#[derive(Debug)]
+struct Sample {
+    name: String,
+    /// Names and values.
+    labels: Vec<(String, String)>,
+    value: f64,
 }
 
 /// Asks for a path, with a token if there is one.
@@ -64,19 +72,21 @@ impl Page {
         assert_eq!(rest, "", "nothing comes after the end");
         let samples = families.iter().flat_map(|family| &family.samples).map(|sample| {
             let labels = sample.labels().iter().map(|it| (it.name.to_owned(), it.value.clone())).collect();
-            (sample.name().to_owned(), labels, sample.number())
+            Sample { name: sample.name().to_owned(), labels, value: sample.number() }
         });
         Self { samples: samples.collect() }
     }
 
     /// The sum of the samples of this name that have these labels, others besides; none if there is no such sample.
     pub fn get(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
-        let has = |given: &[(String, String)]| {
-            labels.iter().all(|(key, value)| given.iter().any(|(k, v)| (k.as_str(), v.as_str()) == (*key, *value)))
+        let has = |given: &Sample| {
+            labels
+                .iter()
+                .all(|(key, value)| given.labels.iter().any(|(k, v)| (k.as_str(), v.as_str()) == (*key, *value)))
         };
-        let mut found = self.samples.iter().filter(|(of, given, _)| of == name && has(given)).peekable();
+        let mut found = self.samples.iter().filter(|sample| sample.name == name && has(sample)).peekable();
         found.peek()?;
-        Some(found.map(|(_, _, value)| value).sum())
+        Some(found.map(|sample| sample.value).sum())
     }
 
     /// The same, of one that is there.
