@@ -227,7 +227,14 @@ fn a_node_whose_store_was_emptied_is_made_whole_again_by_itself() {
     cluster[&*wiped].stop();
     std::fs::remove_dir_all(cluster[&*wiped].home.join("store")).expect("the store can be deleted");
     cluster[&*wiped].configure("repair_after_ms", SOON);
+    // While nobody tells it what it wrote it writes nothing, where others have entries of it.
+    let others = SEVEN.iter().filter(|name| **name != wiped);
+    others.clone().for_each(|name| cluster[*name].pause());
     cluster[&*wiped].start();
+    let (early, proof) = (cluster.path("record 0"), cluster.path("early.proof"));
+    let early = cluster[&*wiped].ask(&["notarise", text(&early), "-o", text(&proof), "--timeout", "1s"]);
+    assert!(early.exit != 0 && early.error.contains("the store of this node was lost"), "{early:?}");
+    others.for_each(|name| cluster[*name].resume());
 
     let healed = cluster[&*wiped].wait_for("it has everything again", |status| {
         status["bytes"]["held_for_others"] == had && status["own_records"] == 1 && stand(status, 4, 2)
