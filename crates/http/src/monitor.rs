@@ -11,7 +11,7 @@ use std::sync::Arc;
 use axum::{Router, middleware};
 use tokio::net::TcpListener;
 
-use crate::serve::{ServeError, TOKEN_LEN_MIN, run};
+use crate::serve::{ServeError, listen, run};
 use crate::service::Service;
 use crate::{routes, token};
 
@@ -29,12 +29,7 @@ impl MonitorServer {
     /// # Errors
     /// [`ServeError`] if the token is too short or the port taken.
     pub async fn bind(address: SocketAddr, token: &str) -> Result<Self, ServeError> {
-        if token.len() < TOKEN_LEN_MIN {
-            return Err(ServeError::TokenTooShort { got: token.len() });
-        }
-        let failed = |error| ServeError::Listen { address, error };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
+        let (listener, address) = listen(address, token).await?;
         Ok(Self { listener, address, token: token.into() })
     }
 

@@ -189,12 +189,7 @@ impl TcpServer {
         if !address.ip().is_loopback() {
             return Err(ServeError::NotLoopback { address });
         }
-        if token.len() < TOKEN_LEN_MIN {
-            return Err(ServeError::TokenTooShort { got: token.len() });
-        }
-        let failed = |error| ServeError::Listen { address, error };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
+        let (listener, address) = listen(address, token).await?;
         Ok(Self { listener, address, token: token.into() })
     }
 
@@ -217,6 +212,17 @@ impl TcpServer {
             .layer(middleware::from_fn_with_state(self.token, token::require));
         run(self.listener, routes, shutdown).await
     }
+}
+
+/// Listens for callers that bring `token`, and where.
+pub(crate) async fn listen(address: SocketAddr, token: &str) -> Result<(TcpListener, SocketAddr), ServeError> {
+    if token.len() < TOKEN_LEN_MIN {
+        return Err(ServeError::TokenTooShort { got: token.len() });
+    }
+    let failed = |error| ServeError::Listen { address, error };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
 }
 
 /// Serves until `shutdown`, then gives what is under way [`SHUTDOWN_GRACE`]. What takes longer ends with the runtime.
