@@ -188,7 +188,7 @@ impl Sealer {
         Ok(())
     }
 
-    /// Opens `buffer` in place; of how many bytes at its front the plaintext is.
+    /// Opens `buffer` in place and leaves the tag where it is: how many bytes at its front are plaintext.
     ///
     /// # Errors
     /// As [`Self::open`].

@@ -32,7 +32,7 @@ def session(listen, encryption):
         "enable_outgoing_utp": False, "enable_incoming_utp": False,
         "out_enc_policy": int(policy), "in_enc_policy": int(policy), "allowed_enc_level": int(level),
     })
-    while not session.listen_port():
+    while not session.listen_port():  # it is chosen in a thread of the library, which tells of it nowhere else
         time.sleep(0.01)
     return session
 
@@ -50,7 +50,7 @@ def finish(handle, peers):
     for peer in peers:
         host, port = peer.split(":")
         handle.connect_peer((host, int(port)))
-    while not handle.status().is_seeding:
+    while not handle.status().is_seeding:  # whoever measures ends it if it takes too long
         time.sleep(0.005)
     handle.flush_cache()
 
@@ -64,7 +64,7 @@ running = session(listen, encryption)
 if mode == "seed":
     add(running, torrent, os.path.dirname(folder), lt.torrent_flags.seed_mode)
     print(running.listen_port(), flush=True)
-    while True:
+    while True:  # until whoever started it kills it
         time.sleep(60)
 handle = add(running, torrent, folder)
 if mode == "join":
