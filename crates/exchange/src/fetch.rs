@@ -64,6 +64,8 @@ pub struct Progress {
 pub struct Fetch {
     spec: Spec,
     seed: u64,
+    /// Of our id: what ties with other fetchers are broken by.
+    hash_here: u64,
     table: Table,
     /// Lent by the caller while it tells something.
     pipes: Pipes,
@@ -123,6 +125,7 @@ impl Fetch {
         let table = Table::new(spec.code, spec.leaf_count, &spec.need, spec.config.run_leaves);
         let run_count = table.run_count();
         Self {
+            hash_here: provider::hash_of(&spec.here),
             spec,
             seed,
             table,
@@ -222,9 +225,9 @@ impl Fetch {
     }
 
     fn on_held(&mut self, shard: ShardIndex, leaves: Range<u32>, out: &mut VecDeque<Effect>) {
-        self.table.have(shard, leaves.clone());
+        let touched = self.table.have(shard, leaves.clone());
         self.table.stored(shard, leaves);
-        self.cancel_what_is_settled(out);
+        self.cancel_what_is_settled(touched, out);
     }
 
     fn on_provider(&mut self, now: Time, peer: NodeId, shards: ShardSet) {
@@ -274,10 +277,10 @@ impl Fetch {
         }
         self.pipes.delivered(from, want.len(), now.0.saturating_sub(open.sent.0), open.delivered_at_sent);
         let Want { shard, first, count, .. } = want;
-        self.table.have(shard, first.0..first.0 + count);
+        let touched = self.table.have(shard, first.0..first.0 + count);
         self.storing.insert((shard, first), count);
         out.push_back(Effect::Store { shard, first, data, hashes, proof });
-        self.cancel_what_is_settled(out);
+        self.cancel_what_is_settled(touched, out);
     }
 
     fn on_missing(&mut self, now: Time, from: NodeId, id: WantId) {
@@ -366,10 +369,12 @@ impl Fetch {
         }
     }
 
-    /// Cancels wants whose cell or run is had by now.
-    fn cancel_what_is_settled(&mut self, out: &mut VecDeque<Effect>) {
+    /// Cancels wants of these runs whose cell or run is had by now.
+    fn cancel_what_is_settled(&mut self, runs: Range<usize>, out: &mut VecDeque<Effect>) {
         let settled = |open: &&OpenWant| self.table.is_settled(open.run, open.want.shard);
-        let ids: Vec<_> = self.wants.values().filter(settled).map(|open| open.want.id).collect();
+        let open = self.wants_of_run[runs].iter().flatten().map(|id| &self.wants[id]);
+        let mut ids: Vec<_> = open.filter(settled).map(|open| open.want.id).collect();
+        ids.sort_unstable();
         for id in ids {
             let open = self.close(id);
             out.push_back(Effect::Cancel { to: open.to, want: id });
@@ -378,7 +383,7 @@ impl Fetch {
 
     /// Says once that nothing is left to want.
     fn report_all_wanted(&mut self, out: &mut VecDeque<Effect>) {
-        let is_settled = |run| self.table.serves(run, &self.settled(run));
+        let is_settled = |run| self.table.is_had(run) || self.table.serves(run, &self.settled(run));
         if !self.all_wanted && (0..self.table.run_count()).all(is_settled) {
             self.all_wanted = true;
             out.push_back(Effect::AllWanted);

@@ -58,9 +58,25 @@ impl ShardSet {
         self.count() == 0
     }
 
+    /// Whether all shards of another set are in this one.
+    pub fn includes(&self, other: &Self) -> bool {
+        self.words.iter().zip(other.words).all(|(word, other)| other & !word == 0)
+    }
+
+    /// Those of the set that are not in another.
+    pub fn without(&self, other: &Self) -> Self {
+        let mut set = *self;
+        set.words.iter_mut().zip(other.words).for_each(|(word, other)| *word &= !other);
+        set
+    }
+
     /// The shards, in order.
     pub fn iter(&self) -> impl Iterator<Item = ShardIndex> + '_ {
-        (0..SHARD_COUNT_MAX).map(ShardIndex).filter(|shard| self.contains(*shard))
+        let bits = |(at, word): (u16, &u64)| {
+            let rest = std::iter::successors(Some(*word), |rest| Some(rest & rest.wrapping_sub(1)));
+            rest.take_while(|rest| *rest != 0).map(move |rest| at * WORD_BITS + rest.trailing_zeros() as u16)
+        };
+        (0..).zip(&self.words).flat_map(bits).map(ShardIndex)
     }
 }
 

@@ -9,10 +9,11 @@
 //! none of them has is the first of one fetcher, the same in everybody's eyes, and left to it for as long as it gets on.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use bithealth_types::{LEAF_LEN, LeafIndex, NodeId, ShardIndex, Time};
 
-use super::provider::{self, Provider, hash_of, mix};
+use super::provider::{self, Provider, mix};
 use super::{Fetch, Need, OpenWant};
 use crate::{Effect, GRID_LEAVES, ShardSet, Want, WantId};
 
@@ -49,11 +50,14 @@ impl Fetch {
     /// Wants all that is due and that providers have room for; where nothing is left to want, hedges what will come late.
     pub(super) fn ask_what_is_due(&mut self, now: Time, out: &mut VecDeque<Effect>) {
         self.be_courteous(now);
-        if !self.anybody_has_room(now) {
+        self.providers.iter_mut().for_each(|(peer, provider)| provider.pipe = self.pipes.get(peer));
+        // Most of the time all pipes are full: then no run need be looked at.
+        let shortest = self.table.shortest().map_or(0, |leaves| u64::from(leaves) * LEAF_LEN as u64);
+        if !self.anybody_has_room(now, shortest) {
             return;
         }
         let (mut waiting, mut left) = (false, false);
-        for run in self.runs_in_order() {
+        'runs: for run in self.runs_in_order() {
             while let Some(next) = self.next_cell(now, run) {
                 if next.left || !next.has_room || self.is_full() {
                     waiting = true;
@@ -61,6 +65,10 @@ impl Fetch {
                     break;
                 }
                 self.ask(now, &next, out);
+                if !self.anybody_has_room(now, shortest) {
+                    waiting = true;
+                    break 'runs;
+                }
             }
         }
         self.is_left = left;
@@ -71,18 +79,16 @@ impl Fetch {
         }
     }
 
-    /// Whether anybody could be asked for anything.
-    fn anybody_has_room(&self, now: Time) -> bool {
-        let has_room = |(peer, provider): (&NodeId, &Provider)| {
-            provider.is_asked() && self.has_room(now, peer, provider, LEAF_LEN as u64)
-        };
-        !self.is_full() && self.providers.iter().any(has_room)
+    /// Whether anybody could be asked for so much.
+    fn anybody_has_room(&self, now: Time, len: u64) -> bool {
+        let has_room = |provider: &Provider| provider.is_asked() && self.has_room(now, provider, len);
+        !self.is_full() && self.providers.values().any(has_room)
     }
 
     /// Whether one more want of this length fits at a provider. While it is not known who else fetches, one is enough.
-    fn has_room(&self, now: Time, peer: &NodeId, provider: &Provider, len: u64) -> bool {
+    fn has_room(&self, now: Time, provider: &Provider, len: u64) -> bool {
         let seeks = self.seek_until.is_some_and(|until| now < until) && provider.open().next().is_some();
-        !seeks && provider.has_room(&self.pipes.get(peer), len, &self.spec.config)
+        !seeks && provider.has_room(len, &self.spec.config)
     }
 
     /// Whoever waited for others long enough, with nothing else to do, leaves them nothing more.
@@ -132,11 +138,10 @@ impl Fetch {
     fn is_left_to_another(&self, now: Time, run: usize, shard: ShardIndex, eta_ms: u64) -> bool {
         let patience_ms = self.fetcher_patience_ms(eta_ms);
         let cell = u64::from(self.table.rows(run).start / GRID_LEAVES) << 16 | u64::from(shard.0);
-        let ours = mix(hash_of(&self.spec.here), cell);
         self.leaves_to_others
             && self.providers.values().any(|provider| {
                 let gets_on = provider.fetches.is_some_and(|told| now.0 < told.0 + patience_ms);
-                gets_on && provider.is_asked() && mix(provider.hash, cell) > ours
+                gets_on && provider.is_asked() && mix(provider.hash, cell) > mix(self.hash_here, cell)
             })
     }
 
@@ -150,15 +155,16 @@ impl Fetch {
         let k = self.spec.code.k();
         let due = usize::from(k.checked_sub(settled.count()).filter(|due| *due > 0)?);
         let needed = self.table.needed(run);
-        let needed_due = needed.map(|needed| needed.iter().filter(|shard| !settled.contains(*shard)).count());
+        let needed_due = needed.map(|needed| usize::from(needed.without(&settled).count()));
         if needed_due == Some(0) || self.table.is_had(run) {
             return None;
         }
 
+        let asked = self.asked(run);
         let mut candidates: Vec<_> = (0..self.spec.code.n())
             .map(ShardIndex)
             .filter(|shard| !settled.contains(*shard))
-            .filter_map(|shard| self.candidate(now, run, shard, needed.as_ref()))
+            .filter_map(|shard| self.candidate(now, run, shard, &asked, needed.as_ref()))
             .collect();
         // As few cells as can be: those needed themselves if each has somebody to ask, else enough to decode with.
         let direct = candidates.iter().filter(|candidate| !candidate.stands_in).count();
@@ -183,9 +189,10 @@ impl Fetch {
 
     /// The shards whose cell of this run is had or on its way.
     pub(super) fn settled(&self, run: usize) -> ShardSet {
+        let mut settled = self.table.had(run);
         let open = self.wants_of_run[run].iter().map(|id| &self.wants[id]);
-        let coming = open.filter(|open| !open.late).map(|open| open.want.shard);
-        self.table.had(run).iter().chain(coming).collect()
+        open.filter(|open| !open.late).for_each(|open| settled.insert(open.want.shard));
+        settled
     }
 
     /// Cells to decode from that this want's run would lack if the want were given up.
@@ -196,28 +203,48 @@ impl Fetch {
 
     /// Whether somebody else could be asked for the same cell.
     pub(super) fn has_other_provider(&self, open: &OpenWant) -> bool {
-        self.candidate(open.sent, open.run, open.want.shard, None).is_some()
+        let shard = open.want.shard;
+        let asked = self.asked(open.run);
+        self.table.lacking(open.run, shard).is_some_and(|(first, count)| {
+            self.could_be_asked(open.run, shard, first.0..first.0 + count, &asked).next().is_some()
+        })
+    }
+
+    /// The cells of a run that are open, and at whom.
+    fn asked(&self, run: usize) -> Vec<(ShardIndex, NodeId)> {
+        self.wants_of_run[run].iter().map(|id| &self.wants[id]).map(|open| (open.want.shard, open.to)).collect()
+    }
+
+    /// Who may have these leaves of a cell, can be asked, and was not.
+    fn could_be_asked<'a>(
+        &'a self,
+        run: usize,
+        shard: ShardIndex,
+        leaves: Range<u32>,
+        asked: &'a [(ShardIndex, NodeId)],
+    ) -> impl Iterator<Item = (&'a NodeId, &'a Provider)> {
+        self.providers.iter().filter(move |(peer, provider)| {
+            provider.is_asked() && provider.may_have(run, shard, leaves.clone()) && !asked.contains(&(shard, **peer))
+        })
     }
 
     /// The provider that would deliver this cell first, of those that can be asked and were not.
-    fn candidate(&self, now: Time, run: usize, shard: ShardIndex, needed: Option<&ShardSet>) -> Option<Candidate> {
+    fn candidate(
+        &self,
+        now: Time,
+        run: usize,
+        shard: ShardIndex,
+        asked: &[(ShardIndex, NodeId)],
+        needed: Option<&ShardSet>,
+    ) -> Option<Candidate> {
         let config = &self.spec.config;
         let (first, count) = self.table.lacking(run, shard)?;
-        let leaves = first.0..first.0 + count;
         let len = u64::from(count) * LEAF_LEN as u64;
-        let asked = |peer: &NodeId| {
-            let mut open = self.wants_of_run[run].iter().map(|id| &self.wants[id]);
-            open.any(|open| open.want.shard == shard && open.to == *peer)
-        };
-        let providers = self.providers.iter().filter(|(peer, provider)| {
-            provider.is_asked() && provider.may_have(run, shard, leaves.clone()) && !asked(peer)
-        });
-        let providers: Vec<_> = providers.collect();
+        let providers: Vec<_> = self.could_be_asked(run, shard, first.0..first.0 + count, asked).collect();
         let tie = |provider: &Provider| mix(provider.hash ^ self.seed, (run as u64) << 16 | u64::from(shard.0));
-        let eta_ms = |peer: &NodeId| provider::eta_ms(&self.pipes.get(peer), len, config);
         let first_of = |holders: bool| {
             let of = providers.iter().filter(|(_, provider)| provider.has_shard(shard) == holders);
-            of.map(|(peer, provider)| (eta_ms(peer), tie(provider), **peer)).min()
+            of.map(|(peer, provider)| (provider::eta_ms(&provider.pipe, len, config), tie(provider), **peer)).min()
         };
         let holder = first_of(true);
         let fetcher = first_of(false).filter(|(eta_ms, ..)| {
@@ -232,7 +259,7 @@ impl Fetch {
             first,
             count,
             peer,
-            has_room: self.has_room(now, &peer, &self.providers[&peer], len),
+            has_room: self.has_room(now, &self.providers[&peer], len),
             eta_ms,
             stands_in: match needed {
                 Some(needed) => !needed.contains(shard),
@@ -249,6 +276,7 @@ impl Fetch {
         let provider = self.providers.get_mut(&next.peer).expect("candidates are known providers");
         provider.sent(&want);
         let delivered_at_sent = self.pipes.sent(next.peer, want.len());
+        provider.pipe = self.pipes.get(&next.peer);
         let open = OpenWant { want, to: next.peer, run: next.run, sent: now, delivered_at_sent, late: false };
         self.wants_made += 1;
         self.bytes_asked += want.len();
@@ -270,7 +298,7 @@ impl Fetch {
             }
             self.set_late(id, true);
             let alternative = self.next_cell(now, run).filter(|next| {
-                let measured = provider::measured_ms(&self.pipes.get(&next.peer), 0).is_some();
+                let measured = self.providers[&next.peer].pipe.rate_bytes_per_s.is_some();
                 let sooner = SLOW_FACTOR * next.eta_ms + self.spec.config.hedge_floor_ms < remaining_ms;
                 // To decode instead would cost more than the one cell the budget is asked for.
                 let costs_one = !next.stands_in || self.table.needed(run).is_none();
@@ -299,6 +327,6 @@ impl Fetch {
             provider.open().take_while(|other| *other <= id).map(|other| self.wants[&other].want.len()).sum();
         let oldest = self.oldest(&self.wants[&id].to)?;
         let waited = now.0.saturating_sub(provider.owes_since(oldest.sent).0);
-        Some(provider::measured_ms(&self.pipes.get(&self.wants[&id].to), ahead)?.saturating_sub(waited))
+        Some(provider::measured_ms(&provider.pipe, ahead)?.saturating_sub(waited))
     }
 }

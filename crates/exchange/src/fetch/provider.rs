@@ -50,6 +50,8 @@ pub(super) struct Provider {
     heard: Time,
     /// Timeouts since its last answer.
     pub(super) strikes: u32,
+    /// What [`crate::Pipes`] had of it when it was last considered what to ask of whom.
+    pub(super) pipe: Pipe,
 }
 
 impl Provider {
@@ -66,6 +68,7 @@ impl Provider {
             open_bytes: 0,
             heard: now,
             strikes: 0,
+            pipe: Pipe::default(),
         }
     }
 
@@ -111,8 +114,8 @@ impl Provider {
     }
 
     /// Whether one more want of this length fits.
-    pub(super) fn has_room(&self, pipe: &Pipe, len: u64, config: &Config) -> bool {
-        let fits = self.open.is_empty() || self.open_bytes + len <= window(pipe, config);
+    pub(super) fn has_room(&self, len: u64, config: &Config) -> bool {
+        let fits = self.open.is_empty() || self.open_bytes + len <= window(&self.pipe, config);
         fits && self.open.len() < config.provider_wants_open_max
     }
 

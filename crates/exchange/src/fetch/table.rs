@@ -12,6 +12,8 @@ use crate::ShardSet;
 pub(super) struct Table {
     code: Code,
     runs: Vec<RowRun>,
+    /// Runs that are not stored as needed.
+    unstored: usize,
 }
 
 /// Some rows next to each other in which the same is needed, at most 64. A leaf of a cell is a bit of a word.
@@ -25,6 +27,12 @@ struct RowRun {
     have: Vec<u64>,
     /// Leaves of each shard that are stored.
     stored: Vec<u64>,
+    /// What follows from the above, since it is asked again and again: the shards whose cell is had,
+    had: ShardSet,
+    /// whether they are all that is needed,
+    is_had: bool,
+    /// and whether that is stored.
+    is_stored: bool,
 }
 
 impl Table {
@@ -56,10 +64,19 @@ impl Table {
                 needed: (!any).then_some(needed),
                 have: cells.clone(),
                 stored: cells,
+                had: ShardSet::default(),
+                is_had: false,
+                is_stored: false,
             };
             (!needed.is_empty()).then_some(run)
         };
-        Self { code, runs: cuts.windows(2).filter_map(run).collect() }
+        let runs: Vec<_> = cuts.windows(2).filter_map(run).collect();
+        Self { code, unstored: runs.len(), runs }
+    }
+
+    /// The fewest leaves of a cell that is still to be had.
+    pub(super) fn shortest(&self) -> Option<u32> {
+        self.runs.iter().filter(|run| !run.is_had).map(|run| run.count).min()
     }
 
     pub(super) fn run_count(&self) -> usize {
@@ -84,7 +101,7 @@ impl Table {
 
     /// The shards whose cell of this run is had.
     pub(super) fn had(&self, run: usize) -> ShardSet {
-        self.runs[run].full(&self.runs[run].have)
+        self.runs[run].had
     }
 
     /// The leaves a cell still lacks, without those had at its ends; `None` if it lacks none.
@@ -97,53 +114,66 @@ impl Table {
         })
     }
 
-    /// These leaves are verified.
-    pub(super) fn have(&mut self, shard: ShardIndex, leaves: Range<u32>) {
-        self.mark(shard, leaves, |run| &mut run.have);
+    /// These leaves are verified; the runs they lie in.
+    pub(super) fn have(&mut self, shard: ShardIndex, leaves: Range<u32>) -> Range<usize> {
+        let touched = self.mark(shard, leaves, |run| &mut run.have);
+        for run in &mut self.runs[touched.clone()] {
+            run.had = run.full(&run.have);
+            run.is_had = run.serves(self.code, &run.had);
+        }
+        touched
     }
 
     /// These leaves are stored.
     pub(super) fn stored(&mut self, shard: ShardIndex, leaves: Range<u32>) {
-        self.mark(shard, leaves, |run| &mut run.stored);
+        let touched = self.mark(shard, leaves, |run| &mut run.stored);
+        for run in self.runs[touched].iter_mut().filter(|run| !run.is_stored) {
+            run.is_stored = run.serves(self.code, &run.full(&run.stored));
+            self.unstored -= usize::from(run.is_stored);
+        }
     }
 
     /// What lies outside of the need, or of the pack, is of no interest.
-    fn mark(&mut self, shard: ShardIndex, leaves: Range<u32>, cells: impl Fn(&mut RowRun) -> &mut Vec<u64>) {
-        if shard.0 >= self.code.n() {
-            return;
+    fn mark(
+        &mut self,
+        shard: ShardIndex,
+        leaves: Range<u32>,
+        cells: impl Fn(&mut RowRun) -> &mut Vec<u64>,
+    ) -> Range<usize> {
+        if shard.0 >= self.code.n() || leaves.is_empty() {
+            return 0..0;
         }
-        for run in &mut self.runs {
+        let from = self.runs.partition_point(|run| run.first + run.count <= leaves.start);
+        let to = self.runs.partition_point(|run| run.first < leaves.end).max(from);
+        for run in &mut self.runs[from..to] {
             let start = leaves.start.max(run.first) - run.first;
-            let end = leaves.end.min(run.first + run.count).saturating_sub(run.first);
-            if start < end {
-                cells(run)[usize::from(shard.0)] |= ones(end - start) << start;
-            }
+            let end = leaves.end.min(run.first + run.count) - run.first;
+            cells(run)[usize::from(shard.0)] |= ones(end - start) << start;
         }
+        from..to
     }
 
     /// Whether nothing more is wanted of this cell: it is had, or its run can do without.
     pub(super) fn is_settled(&self, run: usize, shard: ShardIndex) -> bool {
-        let had = self.had(run);
-        had.contains(shard) || self.runs[run].serves(self.code, &had)
+        self.runs[run].is_had || self.runs[run].had.contains(shard)
     }
 
     /// Whether a run needs no more cells.
     pub(super) fn is_had(&self, run: usize) -> bool {
-        self.runs[run].serves(self.code, &self.had(run))
+        self.runs[run].is_had
     }
 
     /// Whether all that is needed is stored.
     pub(super) fn is_stored(&self) -> bool {
-        self.runs.iter().all(|run| run.serves(self.code, &run.full(&run.stored)))
+        self.unstored == 0
     }
 
     /// Rows that cannot be had, and most shards that one of them lacks, if `may_have(run, shard)` says what can.
     pub(super) fn starved(&self, may_have: impl Fn(usize, ShardIndex) -> bool) -> Option<(u32, u16)> {
         let mut starved: Option<(u32, u16)> = None;
         for (index, run) in self.runs.iter().enumerate() {
-            let had = run.full(&run.have);
-            let reach =
-                (0..self.code.n()).map(ShardIndex).filter(|shard| had.contains(*shard) || may_have(index, *shard));
+            let reach = (0..self.code.n()).map(ShardIndex);
+            let reach = reach.filter(|shard| run.had.contains(*shard) || may_have(index, *shard));
             let reach: ShardSet = reach.collect();
             if !run.serves(self.code, &reach) {
                 let (rows, due) = starved.unwrap_or_default();
@@ -158,7 +188,7 @@ impl Table {
     }
 
     pub(super) fn leaves_stored(&self) -> u64 {
-        let stored = |run: &RowRun| match run.serves(self.code, &run.full(&run.stored)) {
+        let stored = |run: &RowRun| match run.is_stored {
             true => run.leaves_needed(self.code),
             false => run.leaves_stored().min(run.leaves_needed(self.code)),
         };
@@ -179,7 +209,7 @@ impl RowRun {
 
     /// Whether these cells are all that is needed.
     fn serves(&self, code: Code, cells: &ShardSet) -> bool {
-        cells.count() >= code.k() || self.needed.is_some_and(|needed| needed.iter().all(|shard| cells.contains(shard)))
+        cells.count() >= code.k() || self.needed.is_some_and(|needed| cells.includes(&needed))
     }
 
     fn leaves_needed(&self, code: Code) -> u64 {

@@ -401,18 +401,18 @@ fn a_window_starts_small_and_grows_with_what_it_delivers() {
     let config = &fetch.spec.config;
     let mut pipes = Pipes::default();
     let mut measured = Provider::new(&ALICE, ShardSet::first(2), Time(0));
-    assert!(measured.has_room(&pipes.get(&ALICE), second.len(), config));
+    assert!(measured.has_room(second.len(), config));
     measured.sent(&second);
-    assert!(!measured.has_room(&pipes.get(&ALICE), second.len(), config));
+    assert!(!measured.has_room(second.len(), config));
     measured.close(&second);
     pipes.delivered(ALICE, 1 << 20, 100, 0);
-    let pipe = pipes.get(&ALICE);
+    measured.pipe = pipes.get(&ALICE);
     for _ in 0..20 {
         measured.sent(&Want { id: WantId(fetch.wants_made + measured.open().count() as u64), ..second });
     }
-    assert!(!measured.has_room(&pipe, second.len(), config), "wants are bounded too");
+    assert!(!measured.has_room(second.len(), config), "wants are bounded too");
     let unbounded = Config { provider_wants_open_max: usize::MAX, ..config.clone() };
-    assert!(measured.has_room(&pipe, second.len(), &unbounded), "1 MiB in 100 ms: 2 MiB fit");
+    assert!(measured.has_room(second.len(), &unbounded), "1 MiB in 100 ms: 2 MiB fit");
 }
 
 #[test]
