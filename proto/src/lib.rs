@@ -7,6 +7,7 @@
 use bithealth_types::{Digest, GenesisId, PackId};
 use bytes::Bytes;
 use prost::Message;
+use prost::encoding::{WireType, encode_key, encode_varint};
 use sha2::{Digest as _, Sha256};
 
 /// The generated types.
@@ -55,6 +56,12 @@ pub trait Limited: Message + Default {
     const NAME: &'static str;
     /// Bytes.
     const LEN_MAX: usize;
+
+    /// The message in two parts: its large field as it lies in memory, and what stands in front of that in an encoding that
+    /// has it last. Whoever writes both copies none of it. `None` if it has no such field.
+    fn parts(&self) -> Option<(Vec<u8>, Bytes)> {
+        None
+    }
 }
 
 macro_rules! limited {
@@ -109,8 +116,6 @@ limited! {
     HelloAnswer 129 << 10;
     SyncRequest 1 << 20;
     SyncAnswer 8 << 20;
-    ExchangeAsk 2 << 20;
-    ExchangeTell 2 << 20;
     AuditAsk 16 << 10;
     AuditTell 24 << 10;
     PutFrame 2 << 20;
@@ -121,6 +126,47 @@ limited! {
     PendingRecords 4 << 20;
     EntryRun 16 << 20;
     BlockRun 65 << 20;
+}
+
+impl Limited for v1::ExchangeAsk {
+    const NAME: &'static str = "ExchangeAsk";
+    const LEN_MAX: usize = 2 << 20;
+
+    fn parts(&self) -> Option<(Vec<u8>, Bytes)> {
+        let Some(v1::exchange_ask::Ask::Leaves(leaves)) = &self.ask else { return None };
+        let rest = v1::ShardLeaves { data: Bytes::new(), ..leaves.clone() };
+        Some((before(ASK_LEAVES, &rest, LEAVES_DATA, leaves.data.len()), leaves.data.clone()))
+    }
+}
+
+impl Limited for v1::ExchangeTell {
+    const NAME: &'static str = "ExchangeTell";
+    const LEN_MAX: usize = 2 << 20;
+
+    fn parts(&self) -> Option<(Vec<u8>, Bytes)> {
+        let Some(v1::exchange_tell::Tell::Leaves(leaves)) = &self.tell else { return None };
+        let rest = v1::Leaves { data: Bytes::new(), ..leaves.clone() };
+        Some((before(TELL_LEAVES, &rest, LEAVES_DATA, leaves.data.len()), leaves.data.clone()))
+    }
+}
+
+/// The numbers of fields: `ExchangeAsk.leaves`, `ExchangeTell.leaves`, and `data` of both kinds of leaves.
+const ASK_LEAVES: u32 = 5;
+const TELL_LEAVES: u32 = 2;
+const LEAVES_DATA: u32 = 2;
+
+/// What stands before the last `len` bytes of a message that holds one other in field `outer`: the start of that, all of
+/// `rest`, and the start of its field `data`.
+fn before(outer: u32, rest: &impl Message, data: u32, len: usize) -> Vec<u8> {
+    let mut start = Vec::new();
+    encode_key(data, WireType::LengthDelimited, &mut start);
+    encode_varint(len as u64, &mut start);
+    let mut bytes = Vec::new();
+    encode_key(outer, WireType::LengthDelimited, &mut bytes);
+    encode_varint((rest.encoded_len() + start.len() + len) as u64, &mut bytes);
+    rest.encode(&mut bytes).expect("a Vec grows as needed");
+    bytes.extend(start);
+    bytes
 }
 
 /// The canonical encoding.
@@ -190,6 +236,26 @@ mod tests {
     fn what_is_encoded_decodes_to_itself() {
         let bytes = encode(&descriptor());
         assert_eq!(decode::<v1::PackDescriptor>(&bytes), Ok(descriptor()));
+    }
+
+    #[test]
+    fn a_message_in_two_parts_is_the_message() {
+        for len in [1, 127, 128, 16_384, 1 << 20] {
+            let (data, proof) = (Bytes::from(vec![7; len]), vec![Bytes::from_static(&[1; 32]); 9]);
+            let ask = v1::ShardLeaves { id: 300, data: data.clone() };
+            let ask = v1::ExchangeAsk { ask: Some(v1::exchange_ask::Ask::Leaves(ask)) };
+            let tell = v1::Leaves { id: 300, data: data.clone(), proof };
+            let tell = v1::ExchangeTell { tell: Some(v1::exchange_tell::Tell::Leaves(tell)) };
+            let joined = |(head, payload): (Vec<u8>, Bytes)| {
+                assert_eq!(payload.as_ptr(), data.as_ptr(), "it is not copied");
+                Bytes::from([&head, &payload[..]].concat())
+            };
+            let (ask_bytes, tell_bytes) = (joined(ask.parts().unwrap()), joined(tell.parts().unwrap()));
+            assert_eq!([ask_bytes.len(), tell_bytes.len()], [ask.encoded_len(), tell.encoded_len()]);
+            assert_eq!(decode_frame(ask_bytes), Ok(ask));
+            assert_eq!(decode_frame(tell_bytes), Ok(tell));
+        }
+        assert_eq!(v1::ExchangeTell::default().parts(), None);
     }
 
     #[test]

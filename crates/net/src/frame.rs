@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use bithealth_proto::{Limited, decode_frame};
 use bithealth_types::NodeId;
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 
 pub use error::FrameError;
@@ -25,6 +25,9 @@ const WRITE_BUFFER_LEN: usize = 256 << 10;
 /// What is read ahead, so that small frames do not cost a read each. What of a large one is read ahead is copied once
 /// more than the rest.
 const READ_BUFFER_LEN: usize = 16 << 10;
+
+/// Of a message of at least this many bytes, the large field goes to the connection from where it lies.
+const DIRECT_WRITE_MIN: usize = 128 << 10;
 
 /// A message's rest of at least this many bytes is read straight into its own memory, past the read buffer.
 const DIRECT_READ_MIN: usize = 8 << 10;
@@ -66,6 +69,8 @@ pub struct Writer<W = WriteHalf<libp2p::Stream>> {
     io: W,
     owner: Arc<Counted>,
     buffer: Vec<u8>,
+    /// What follows the buffer: the large field of its last message.
+    payload: Bytes,
     /// Bytes of `buffer` that the connection has taken.
     written: usize,
 }
@@ -232,14 +237,14 @@ impl<R: AsyncRead + Unpin> Reader<R> {
 
 impl<W: AsyncWrite + Unpin> Writer<W> {
     pub(crate) fn new(io: W, owner: Arc<Counted>) -> Self {
-        Self { io, owner, buffer: Vec::new(), written: 0 }
+        Self { io, owner, buffer: Vec::new(), payload: Bytes::new(), written: 0 }
     }
 
-    /// Writes a message, into the buffer at first: it leaves when 256 KiB have gathered or on [`Self::flush`]. A large
-    /// payload is copied once, into that buffer.
+    /// Writes a message, into the buffer at first: it leaves when 256 KiB have gathered or on [`Self::flush`]. The leaves in
+    /// a large one are not copied there, and leave at once.
     ///
-    /// A message is in the buffer before the first await, so a cancelled call has either not begun or is finished by the
-    /// next one.
+    /// A message is in the buffer before the first await but that for the one before it, so a cancelled call has either not
+    /// begun or is finished by the next one.
     ///
     /// # Errors
     /// [`FrameError::TooLong`], and nothing is written; [`FrameError::Io`].
@@ -248,10 +253,20 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         if len > M::LEN_MAX {
             return Err(FrameError::TooLong { what: M::NAME, got: len, max: M::LEN_MAX });
         }
-        self.buffer.reserve(PREFIX_LEN + len);
+        if !self.payload.is_empty() {
+            self.write_out().await?;
+        }
+        let parts = (len >= DIRECT_WRITE_MIN).then(|| message.parts()).flatten();
         self.buffer.extend((len as u32).to_be_bytes());
-        message.encode(&mut self.buffer).expect("a Vec grows as needed");
-        if self.buffer.len() - self.written >= WRITE_BUFFER_LEN { self.write_out().await } else { Ok(()) }
+        match parts {
+            Some((head, payload)) => {
+                self.buffer.extend(head);
+                self.payload = payload;
+            }
+            None => message.encode(&mut self.buffer).expect("a Vec grows as needed"),
+        }
+        let gathered = self.buffer.len() - self.written;
+        if gathered >= WRITE_BUFFER_LEN || !self.payload.is_empty() { self.write_out().await } else { Ok(()) }
     }
 
     /// Sends what is in the buffer on its way.
@@ -275,16 +290,26 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     async fn write_out(&mut self) -> Result<(), FrameError> {
         while self.written < self.buffer.len() {
             let count = self.io.write(&self.buffer[self.written..]).await?;
-            if count == 0 {
-                return Err(io::Error::from(io::ErrorKind::WriteZero).into());
-            }
-            self.written += count;
-            self.owner.peer.bytes_out.fetch_add(count as u64, Relaxed);
+            self.written += self.counted(count)?;
         }
         self.buffer.clear();
         self.written = 0;
         self.buffer.shrink_to(4 * WRITE_BUFFER_LEN); // one huge message must not hold its memory for good
+        while !self.payload.is_empty() {
+            let count = self.io.write(&self.payload).await?;
+            let count = self.counted(count)?;
+            self.payload.advance(count);
+        }
         Ok(())
+    }
+
+    /// The connection took so many bytes.
+    fn counted(&self, count: usize) -> Result<usize, FrameError> {
+        if count == 0 {
+            return Err(io::Error::from(io::ErrorKind::WriteZero).into());
+        }
+        self.owner.peer.bytes_out.fetch_add(count as u64, Relaxed);
+        Ok(count)
     }
 }
 

@@ -32,6 +32,35 @@ impl AsyncRead for Trickle {
     }
 }
 
+/// Takes bytes in pieces of the lengths given, and is not ready before each.
+#[derive(Default)]
+struct Sluggish {
+    bytes: Vec<u8>,
+    pieces: Vec<usize>,
+    ready: bool,
+}
+
+impl AsyncWrite for Sluggish {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.ready = !self.ready;
+        if !self.ready {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let count = self.pieces.pop().unwrap_or(usize::MAX).min(bytes.len());
+        self.bytes.extend_from_slice(&bytes[..count]);
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
 fn owner() -> Arc<Counted> {
     let peer = Arc::new(Peer::new(NodeId([1; 32])));
     Arc::new(Counted::take(&peer, Side::Inbound, 1).unwrap())
@@ -50,12 +79,16 @@ fn ask(id: u64, len: usize) -> v1::ExchangeAsk {
 }
 
 fn written(messages: &[v1::ExchangeAsk]) -> Vec<u8> {
-    let mut writer = Writer::new(Cursor::new(Vec::new()), owner());
+    written_in_pieces(messages, Vec::new())
+}
+
+fn written_in_pieces(messages: &[v1::ExchangeAsk], pieces: Vec<usize>) -> Vec<u8> {
+    let mut writer = Writer::new(Sluggish { pieces, ..Sluggish::default() }, owner());
     for message in messages {
         block_on(writer.send(message)).unwrap();
     }
     block_on(writer.flush()).unwrap();
-    writer.io.into_inner()
+    writer.io.bytes
 }
 
 #[test]
@@ -113,6 +146,20 @@ fn a_small_message_stays_in_the_buffer_until_it_is_flushed() {
 }
 
 #[test]
+fn the_leaves_of_a_large_message_are_not_gathered_and_are_finished_by_the_next_call() {
+    let (first, second) = (ask(1, DIRECT_WRITE_MIN), ask(2, DIRECT_WRITE_MIN));
+    let mut writer = Writer::new(Sluggish { pieces: vec![1000; 3], ..Sluggish::default() }, owner());
+    assert!(writer.send(&first).now_or_never().is_none(), "cancelled in the midst of it");
+    assert!(writer.buffer.len() < 100, "only what stands before the leaves");
+    block_on(writer.send(&second)).unwrap();
+    assert!(writer.payload.is_empty());
+    let mut reader = reader(Cursor::new(writer.io.bytes));
+    for message in [first, second] {
+        assert_eq!(block_on(reader.recv()).unwrap(), Some(message));
+    }
+}
+
+#[test]
 fn bytes_are_counted_for_the_peer_and_its_place_is_given_back() {
     let peer = Arc::new(Peer::new(NodeId([1; 32])));
     let place = Counted::take(&peer, Side::Inbound, 1).unwrap();
@@ -134,10 +181,11 @@ proptest! {
     #[test]
     fn what_is_sent_is_received_however_it_is_cut_and_however_often_receiving_is_cancelled(
         lens in prop::collection::vec(prop_oneof![0usize..300, 0usize..700_000], 1..6),
+        taken in prop::collection::vec(1usize..100_000, 0..40),
         pieces in prop::collection::vec(1usize..100_000, 0..40),
     ) {
         let messages: Vec<_> = lens.iter().zip(1..).map(|(&len, id)| ask(id, len)).collect();
-        let mut reader = reader(Trickle { bytes: written(&messages), pieces, ready: false });
+        let mut reader = reader(Trickle { bytes: written_in_pieces(&messages, taken), pieces, ready: false });
         for message in messages {
             // Each poll is a call of its own, dropped when it is not ready.
             let got = loop {
