@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bithealth_pack::CodedPack;
 use bithealth_placement::{Policy, PolicyError, Survive};
 use bithealth_proto::v1::{self, entry::Operation};
 use bithealth_types::{Code, NodeId, PackId, ShardIndex};
@@ -224,8 +223,8 @@ async fn replicate(node: &Arc<Node>, salt: &Salt) -> Result<(), Obstacle> {
         }
         None => {
             let (worker, salt) = (node.clone(), *salt);
-            let coded = blocking(move || code_and_commit(&worker, &salt)).await?;
-            (coded.descriptor.clone(), Some(Arc::new(coded)))
+            let (descriptor, coded) = blocking(move || code_and_commit(&worker, &salt)).await?;
+            (descriptor, Some(coded))
         }
     };
     let id = descriptor.id();
@@ -243,7 +242,7 @@ fn committed(node: &Node, salt: &Salt) -> Option<PackId> {
 }
 
 /// Chooses the code for the nodes that answer, codes the pack, and commits it. Blocks.
-fn code_and_commit(node: &Arc<Node>, salt: &Salt) -> Result<CodedPack, Obstacle> {
+fn code_and_commit(node: &Arc<Node>, salt: &Salt) -> Result<(v1::PackDescriptor, Shards), Obstacle> {
     let beside = node.vault.stored_pack(salt)?;
     let policy = policy_of(beside.policy.as_ref());
     let height = node.chain.state().height();
@@ -267,7 +266,7 @@ fn code_and_commit(node: &Arc<Node>, salt: &Salt) -> Result<CodedPack, Obstacle>
         wraps: beside.wraps,
         policy: beside.policy,
     }))?;
-    Ok(coded)
+    Ok((coded.descriptor, Shards { code, pack, parity: coded.parity }))
 }
 
 /// One pack on its way to its holders.
@@ -278,7 +277,8 @@ struct Push<'a> {
     author: NodeId,
     code: Code,
     descriptor: v1::PackDescriptor,
-    coded: Option<Arc<CodedPack>>,
+    /// As it was coded, while it is in memory.
+    coded: Option<Shards>,
     acknowledged: BTreeMap<ShardIndex, NodeId>,
     /// Nodes that have no more room for us.
     full: BTreeSet<NodeId>,
@@ -385,18 +385,17 @@ impl Push<'_> {
     }
 
     /// The shards of the pack: as they were coded, or coded again after a restart.
-    async fn shards(&self) -> Result<Shards, Obstacle> {
-        let (node, salt, code, coded) = (self.node.clone(), self.salt, self.code, self.coded.clone());
-        let catalog_len = self.descriptor.catalog_len;
-        blocking(move || {
+    async fn shards(&mut self) -> Result<Shards, Obstacle> {
+        if let Some(coded) = &self.coded {
+            return Ok(coded.clone());
+        }
+        let (node, salt, code, catalog_len) = (self.node.clone(), self.salt, self.code, self.descriptor.catalog_len);
+        let coded = blocking(move || {
             let pack = node.vault.whole_pack(&salt)?;
-            let parity = match coded {
-                Some(coded) => coded.parity.clone(),
-                None => bithealth_pack::encode(code, &salt, catalog_len, &pack)?.parity,
-            };
-            Ok(Shards { code, pack, parity })
-        })
-        .await
+            let parity = bithealth_pack::encode(code, &salt, catalog_len, &pack)?.parity;
+            Ok::<_, Obstacle>(Shards { code, pack, parity })
+        });
+        Ok(self.coded.insert(coded.await?).clone())
     }
 
     fn shortfall(&self) -> Option<String> {
@@ -480,6 +479,7 @@ impl Push<'_> {
 }
 
 /// A pack and its parity.
+#[derive(Clone)]
 pub(crate) struct Shards {
     pub(crate) code: Code,
     pub(crate) pack: Bytes,
