@@ -17,8 +17,10 @@ use bithealth_types::{Code, Digest, LEAF_LEN, PackId, ShardIndex};
 use bytes::Bytes;
 
 pub use self::ahead::Ahead;
-use self::assemble::{assemble, leaves_of};
+use self::ahead::inner;
+use self::assemble::{LeafMap, assemble, leaves_of};
 use self::driver::Driver;
+use self::gathered::Gathered;
 pub use self::parts::{forget_all_parts, forget_parts_of};
 use crate::node::Node;
 use crate::replicate::blocking;
@@ -84,12 +86,13 @@ pub async fn whole(node: &Arc<Node>, pack: &PackId, priority: Priority) -> Resul
     let (descriptor, code) = descriptor(node, pack)?;
     let driver = Driver::new(node, *pack, &descriptor, code, Need::Whole, priority);
     let driver = if priority == Priority::Restore { driver.with_parts().await } else { driver };
-    let leaves = driver.gather().await?;
+    let mut leaves = driver.gather().await?;
     let pack = *pack;
     blocking(move || {
         let every: Vec<_> =
             (0..code.k()).map(|shard| (ShardIndex(shard), 0..code.leaf_count(descriptor.len))).collect();
-        let mut bytes = assemble(code, &leaves, &every).map_err(|error| FetchError::FalseCode { pack, error })?;
+        let mut bytes =
+            assemble(code, &mut leaves, &every, drop).map_err(|error| FetchError::FalseCode { pack, error })?;
         drop(leaves);
         bytes.truncate(descriptor.len as usize);
         let salt = descriptor.salt.as_ref().try_into().expect("a checked descriptor has a salt");
@@ -113,6 +116,9 @@ pub struct FetchedShard {
 
 /// Fetches one shard: the leaves of it that others hold, or what any k others give.
 ///
+/// Its leaves are hashed once it is whole, and not before, which is all it takes if everybody is honest. Otherwise what came
+/// is looked at, and everything fetched again and looked at as it comes.
+///
 /// # Errors
 /// [`FetchError`].
 pub async fn shard(
@@ -123,25 +129,70 @@ pub async fn shard(
 ) -> Result<FetchedShard, FetchError> {
     let (descriptor, code) = descriptor(node, pack)?;
     let needed = vec![(shard, 0..code.leaf_count(descriptor.len))];
-    let leaves = Driver::new(node, *pack, &descriptor, code, Need::Ranges(needed.clone()), priority).gather().await?;
+    let due = roots_of(&descriptor)[usize::from(shard.0)];
+    let driver = || Driver::new(node, *pack, &descriptor, code, Need::Ranges(needed.clone()), priority);
     let pack = *pack;
-    blocking(move || {
-        let bytes = assemble(code, &leaves, &needed).map_err(|error| FetchError::FalseCode { pack, error })?;
-        let tree = LeafTree::from_shard(&bytes);
-        let (got, want) = (tree.root(), roots_of(&descriptor)[usize::from(shard.0)]);
-        if got != want {
-            let error = DecodeError::Inconsistent { shard, got, want };
-            return Err(FetchError::FalseCode { pack, error });
-        }
-        Ok(FetchedShard { bytes, tree })
-    })
-    .await
+    let restore = |mut leaves: LeafMap, needed: Vec<(ShardIndex, Range<u32>)>| {
+        blocking(move || {
+            let bytes = assemble(code, &mut leaves, &needed, drop);
+            let bytes = bytes.map_err(|error| FetchError::FalseCode { pack, error })?;
+            let tree = LeafTree::from_shard(&bytes);
+            match tree.root() {
+                got if got == due => Ok(FetchedShard { bytes, tree }),
+                got => {
+                    let error = DecodeError::Inconsistent { shard, got, want: due };
+                    Err(FetchError::FalseCode { pack, error })
+                }
+            }
+        })
+    };
+    let (later, suspects) = driver().looking_later();
+    let leaves = later.gather().await?;
+    if let Ok(fetched) = restore(leaves, needed.clone()).await {
+        return Ok(fetched);
+    }
+    blocking(move || suspects.look()).await;
+    let leaves = driver().gather().await?;
+    restore(leaves, needed.clone()).await
 }
 
 /// The root of each shard.
 fn roots_of(descriptor: &PackDescriptor) -> Vec<Digest> {
     let root = |root: &Bytes| Digest::try_from(root.as_ref()).expect("a checked descriptor has whole roots");
     descriptor.roots.iter().map(root).collect()
+}
+
+/// Verified leaves that hold a range of a pack, or others to decode it from.
+pub struct FetchedRange {
+    pack: PackId,
+    code: Code,
+    /// The leaves that hold the range.
+    needed: Vec<(ShardIndex, Range<u32>)>,
+    leaves: LeafMap,
+    /// Where the range lies in them.
+    within: Range<usize>,
+    /// Where its neighbours are read from; none if nobody reads them.
+    gathered: Option<Arc<Gathered>>,
+}
+
+impl FetchedRange {
+    /// Its bytes. Blocks.
+    ///
+    /// # Errors
+    /// [`FetchError::FalseCode`].
+    pub fn bytes(self) -> Result<Bytes, FetchError> {
+        let Self { pack, code, needed, mut leaves, within, gathered } = self;
+        let bytes = assemble(code, &mut leaves, &needed, |decoded| {
+            if let Some(gathered) = &gathered {
+                gathered.decoded(code, decoded);
+            }
+        });
+        let bytes = bytes.map_err(|error| FetchError::FalseCode { pack, error })?;
+        if let Some(gathered) = &gathered {
+            gathered.forget(&inner(needed, within.start));
+        }
+        Ok(Bytes::from(bytes).slice(within))
+    }
 }
 
 /// Fetches a range of a pack.
@@ -154,26 +205,33 @@ pub async fn range(
     range: Range<u64>,
     priority: Priority,
 ) -> Result<Bytes, FetchError> {
+    let fetched = leaves_of_range(node, pack, range, priority).await?;
+    blocking(move || fetched.bytes()).await
+}
+
+async fn leaves_of_range(
+    node: &Arc<Node>,
+    pack: &PackId,
+    range: Range<u64>,
+    priority: Priority,
+) -> Result<FetchedRange, FetchError> {
     let (descriptor, code) = descriptor(node, pack)?;
     let range = range.start.min(descriptor.len)..range.end.min(descriptor.len);
     if range.is_empty() {
-        return Ok(Bytes::new());
+        let (needed, leaves) = (Vec::new(), LeafMap::new());
+        return Ok(FetchedRange { pack: *pack, code, needed, leaves, within: 0..0, gathered: None });
     }
     let needed = leaves_of(code, descriptor.len, &range);
+    let within = within(code, descriptor.len, &needed, &range);
     let leaves = Driver::new(node, *pack, &descriptor, code, Need::Ranges(needed.clone()), priority).gather().await?;
-    let skip = range.start - begin_of(code, descriptor.len, &needed);
-    let pack = *pack;
-    blocking(move || {
-        let bytes = assemble(code, &leaves, &needed).map_err(|error| FetchError::FalseCode { pack, error })?;
-        Ok(Bytes::from(bytes).slice(skip as usize..(skip + range.end - range.start) as usize))
-    })
-    .await
+    Ok(FetchedRange { pack: *pack, code, needed, leaves, within, gathered: None })
 }
 
-/// Where the first of these leaves lies in its pack.
-fn begin_of(code: Code, pack_len: u64, leaves: &[(ShardIndex, Range<u32>)]) -> u64 {
-    let (shard, range) = &leaves[0];
-    u64::from(shard.0) * code.shard_len(pack_len) + u64::from(range.start) * LEAF_LEN as u64
+/// Where a range of a pack lies in the leaves that hold it.
+fn within(code: Code, pack_len: u64, leaves: &[(ShardIndex, Range<u32>)], range: &Range<u64>) -> Range<usize> {
+    let (shard, rows) = &leaves[0];
+    let begin = u64::from(shard.0) * code.shard_len(pack_len) + u64::from(rows.start) * LEAF_LEN as u64;
+    (range.start - begin) as usize..(range.end - begin) as usize
 }
 
 fn descriptor(node: &Node, pack: &PackId) -> Result<(PackDescriptor, Code), FetchError> {

@@ -33,8 +33,8 @@ const ONE_RUN_LEN_MAX: u64 = 1 << 20;
 const RETRY: Duration = Duration::from_secs(10);
 /// Chunks opened in one job.
 const JOB_CHUNKS: usize = 4;
-/// Jobs under way for one reader: 1 MiB each from our own disk.
-const JOBS_MAX: usize = 8;
+/// Jobs under way for one reader, each of which holds 1 MiB twice while it opens it.
+const JOBS_MAX: usize = 4;
 
 /// Why a record cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -196,12 +196,12 @@ impl Reading {
                         Err(failed) => failed,
                     };
                     let there = locate_there(&node, record, &salt, error)?;
-                    let bytes = ahead.read(&salt, &there, wanted).await;
-                    let bytes = bytes.map_err(|error| ReadRecordError::Fetch { record, error })?;
-                    return opening.open_on_worker(record, bytes).await;
+                    let fetched = ahead.read(&salt, &there, wanted).await;
+                    let fetched = fetched.map_err(|error| ReadRecordError::Fetch { record, error })?;
+                    return opening.open_on_worker(record, || fetched.bytes()).await;
                 }
             };
-            opening.open_on_worker(record, bytes).await
+            opening.open_on_worker(record, || Ok(bytes)).await
         })
     }
 }
@@ -223,8 +223,16 @@ impl Opening {
         self.pieces.into_iter().map(open).collect()
     }
 
-    async fn open_on_worker(self, record: RecordId, bytes: Bytes) -> Result<Vec<Bytes>, ReadRecordError> {
-        blocking(move || self.open(bytes)).await.map_err(|error| ReadRecordError::Open { record, error })
+    async fn open_on_worker(
+        self,
+        record: RecordId,
+        bytes: impl FnOnce() -> Result<Bytes, FetchError> + Send + 'static,
+    ) -> Result<Vec<Bytes>, ReadRecordError> {
+        blocking(move || {
+            let bytes = bytes().map_err(|error| ReadRecordError::Fetch { record, error })?;
+            self.open(bytes).map_err(|error| ReadRecordError::Open { record, error })
+        })
+        .await
     }
 }
 

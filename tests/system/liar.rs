@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use bithealth_merkle::LeafTree;
 use bithealth_net::{Event, Events, Protocol, Stream, Verdict};
 use bithealth_proto::v1::{self, exchange_ask::Ask, exchange_tell::Tell};
-use bithealth_tests::{Clinic, Cluster, Guest, bytes_of, write};
+use bithealth_tests::{Clinic, Cluster, Guest, bytes_of, wait_until, write};
 use bithealth_types::{Code, LEAF_LEN, LeafIndex};
 use bytes::Bytes;
 use tokio::runtime::Runtime;
@@ -142,6 +142,52 @@ fn a_provider_that_lies_is_named_and_shut_out_and_the_records_come_back_right() 
     assert!(asked_at.is_some(), "the liar was never asked; it holds {} shards", liar.shards.lock().unwrap().len());
     let warnings = cluster["south-1"].status()["warnings"].to_string();
     assert!(warnings.contains(&format!("node {} sent something false", &node[..8])), "{node} is not named: {warnings}");
+}
+
+#[test]
+fn a_liar_among_those_a_lost_shard_is_rebuilt_from_is_named_and_the_shard_is_right() {
+    // Four of six shards restore, on seven nodes in three regions: one is free.
+    let names = ["north-1", "north-2", "north-3", "south-1", "south-2", "east-1"];
+    let mut cluster = Cluster::start_with(&names, |clinic| {
+        clinic.configure("repair_after_ms", "1000");
+        clinic.configure("repair_look_ms", "100");
+    });
+    let east = cluster.join_without_process("east-2", &["south-1", "south-2", "east-1"]);
+    let runtime = Runtime::new().unwrap();
+    let liar = runtime.block_on(Liar::start(&east));
+    let node = liar.guest.net.node_id().to_string();
+    cluster.wait_until_joined(7);
+    let count = 6;
+    for number in 0..count {
+        let record = cluster.path(&name(number));
+        write(&record, contents(number));
+        cluster["north-1"].put(&record, &["--for", "south-1", "--survive", "0,1"]);
+    }
+    cluster["north-1"].wait_for("all is replicated", |status| status["packs"]["replicated"] == count);
+    cluster["south-1"].wait_for("lists all of it", |status| status["records"] == count);
+    // The shards of the author are lost. Each is rebuilt from four of five others, of which the liar mostly is one.
+    cluster["north-1"].kill();
+
+    let left = &names[1..];
+    wait_until("who rebuilds names the liar", || {
+        let statuses: Vec<_> = left.iter().map(|name| cluster[name].status()).collect();
+        let lied = format!("node {} sent something false", &node[..8]);
+        let names = statuses.iter().any(|status| status["warnings"].to_string().contains(&lied));
+        let rebuilt: Vec<_> = statuses.iter().map(|status| status["repair"]["rebuilt_shards"].as_u64()).collect();
+        match names && rebuilt.iter().flatten().sum::<u64>() > 0 {
+            true => Ok(()),
+            false => Err(format!("{} lies were told, rebuilt: {rebuilt:?}", liar.lies())),
+        }
+    });
+    for holder in left {
+        let verified = cluster[*holder].ask(&["verify"]);
+        assert_eq!(verified.exit, 0, "{holder} keeps only what is right: {verified:?}");
+    }
+    for number in 0..count {
+        let (record, back) = (cluster["south-1"].record_named(&name(number)), cluster.path("back"));
+        cluster["south-1"].done(&["get", &record, "--output", back.to_str().unwrap()]);
+        assert!(std::fs::read(&back).unwrap() == contents(number), "{} came back changed", name(number));
+    }
 }
 
 fn name(number: u64) -> String {

@@ -53,18 +53,39 @@ impl Checked {
     /// Looks at what came for a want of a shard with this root, in a pack of `leaf_count` rows: the leaves, one behind the
     /// other, and their proof, as [`verify_run`] takes it.
     pub fn new(want: Want, root: &Digest, leaf_count: u32, data: Bytes, proof: Vec<Digest>) -> Self {
-        let Want { shard, first, .. } = want;
-        if data.len() as u64 != want.len() {
-            let fault = LeafError::Length { shard, first, got: data.len(), want: want.len() as usize };
-            return Self { want, data, hashes: Vec::new(), proof, fault: Some(fault) };
+        let mut checked = Self::later(want, data, proof);
+        if checked.fault.is_none() {
+            checked.hashes = checked.data.chunks(LEAF_LEN).map(leaf_hash).collect();
+            let fault = verify_run(root, leaf_count, want.first, &checked.hashes, &checked.proof).err();
+            checked.fault = fault.map(|error| LeafError::NotInShard { shard: want.shard, error });
         }
-        let hashes: Vec<_> = data.chunks(LEAF_LEN).map(leaf_hash).collect();
-        let fault = verify_run(root, leaf_count, first, &hashes, &proof).err();
-        let fault = fault.map(|error| LeafError::NotInShard { shard, error });
-        Self { want, data, hashes, proof, fault }
+        checked
     }
 
-    /// Whether they are what was wanted.
+    /// What came for a want, of the right length and not looked at any further. Whoever restores a whole shard from such
+    /// leaves sees at its root whether all were true, and hashes one shard instead of k.
+    pub fn later(want: Want, data: Bytes, proof: Vec<Digest>) -> Self {
+        let Want { shard, first, .. } = want;
+        let fault = (data.len() as u64 != want.len()).then(|| LeafError::Length {
+            shard,
+            first,
+            got: data.len(),
+            want: want.len() as usize,
+        });
+        Self { want, data, hashes: Vec::new(), proof, fault }
+    }
+
+    /// The shard they were said to be of.
+    pub fn shard(&self) -> ShardIndex {
+        self.want.shard
+    }
+
+    /// Looks at them after all; why they are not what was wanted.
+    pub fn look(&self, root: &Digest, leaf_count: u32) -> Option<LeafError> {
+        Self::new(self.want, root, leaf_count, self.data.clone(), self.proof.clone()).fault
+    }
+
+    /// Whether they are what was wanted, as far as they were looked at.
     pub fn is_true(&self) -> bool {
         self.fault.is_none()
     }

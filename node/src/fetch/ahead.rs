@@ -10,15 +10,13 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use bithealth_exchange::{Need, Priority};
 use bithealth_types::{Code, LEAF_LEN, NodeId, PackId, ShardIndex};
-use bytes::Bytes;
 use tokio::task::AbortHandle;
 
-use super::assemble::{assemble, leaves_of};
+use super::assemble::leaves_of;
 use super::driver::Driver;
 use super::gathered::Gathered;
-use super::{FetchError, SWARM_LEN_MIN, begin_of, descriptor, range};
+use super::{FetchError, FetchedRange, SWARM_LEN_MIN, descriptor, leaves_of_range, within};
 use crate::node::Node;
-use crate::replicate::blocking;
 use crate::shelf::Salt;
 
 /// What one reader reads of packs, in order.
@@ -64,13 +62,18 @@ impl Ahead {
     ///
     /// # Errors
     /// [`FetchError`].
-    pub async fn read(self: &Arc<Self>, salt: &Salt, pack: &PackId, wanted: Range<u64>) -> Result<Bytes, FetchError> {
+    pub async fn read(
+        self: &Arc<Self>,
+        salt: &Salt,
+        pack: &PackId,
+        wanted: Range<u64>,
+    ) -> Result<FetchedRange, FetchError> {
         if let Some(transfer) = self.come_to(salt, &wanted)
-            && let Some(bytes) = transfer.read(pack, &wanted).await
+            && let Some(fetched) = transfer.read(pack, &wanted).await
         {
-            return bytes;
+            return Ok(fetched);
         }
-        range(&self.node, pack, wanted, Priority::Read).await
+        leaves_of_range(&self.node, pack, wanted, Priority::Read).await
     }
 
     /// The fetch that this range is a part of; `None` if it is too little to share one.
@@ -131,8 +134,8 @@ async fn go_on(ahead: Weak<Ahead>, gathered: Arc<Gathered>, at: usize) {
 }
 
 impl Transfer {
-    /// The bytes once they are here; `None` if the fetch ended without them.
-    async fn read(&self, pack: &PackId, wanted: &Range<u64>) -> Option<Result<Bytes, FetchError>> {
+    /// The leaves of a range once they are here; `None` if the fetch ended without them.
+    async fn read(&self, pack: &PackId, wanted: &Range<u64>) -> Option<FetchedRange> {
         let needed = leaves_of(self.code, self.pack_len, wanted);
         let mut state = self.gathered.watch();
         let leaves = loop {
@@ -144,21 +147,14 @@ impl Transfer {
                 return None;
             }
         };
-        let (code, pack, pack_len, wanted) = (self.code, *pack, self.pack_len, wanted.clone());
-        let skip = (wanted.start - begin_of(code, pack_len, &needed)) as usize;
-        let read = needed.clone();
-        let bytes = blocking(move || {
-            let bytes = assemble(code, &leaves, &read).map_err(|error| FetchError::FalseCode { pack, error })?;
-            Ok(Bytes::from(bytes).slice(skip..skip + (wanted.end - wanted.start) as usize))
-        });
-        let bytes = bytes.await;
-        self.gathered.forget(&inner(needed, skip));
-        Some(bytes)
+        let within = within(self.code, self.pack_len, &needed, wanted);
+        let gathered = Some(self.gathered.clone());
+        Some(FetchedRange { pack: *pack, code: self.code, needed, leaves, within, gathered })
     }
 }
 
 /// Of these leaves, those that no neighbour needs too: the first and the last may lie in two ranges.
-fn inner(mut needed: Vec<(ShardIndex, Range<u32>)>, skip: usize) -> Vec<(ShardIndex, Range<u32>)> {
+pub(super) fn inner(mut needed: Vec<(ShardIndex, Range<u32>)>, skip: usize) -> Vec<(ShardIndex, Range<u32>)> {
     if let Some((_, first)) = needed.first_mut().filter(|_| !skip.is_multiple_of(LEAF_LEN)) {
         first.start += 1;
     }

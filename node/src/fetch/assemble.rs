@@ -22,11 +22,16 @@ pub(super) fn leaves_of(code: Code, pack_len: u64, range: &Range<u64>) -> Vec<(S
 /// Verified leaves, each 16 KiB, by shard and position.
 pub(super) type LeafMap = HashMap<(ShardIndex, u32), Bytes>;
 
-/// The wanted leaves, one behind the other; those that did not come are decoded from their rows.
+/// Leaves of data that were decoded: the shard, the row of the first, and their bytes.
+pub(super) type Decoded = (ShardIndex, u32, Bytes);
+
+/// The wanted leaves, one behind the other; those that did not come are decoded from their rows. Decoding gives all data of
+/// the row, and `decoded` takes it.
 pub(super) fn assemble(
     code: Code,
-    leaves: &LeafMap,
+    leaves: &mut LeafMap,
     needed: &[(ShardIndex, Range<u32>)],
+    mut decoded: impl FnMut(Decoded),
 ) -> Result<Vec<u8>, DecodeError> {
     let len: usize = needed.iter().map(|(_, range)| range.len() * LEAF_LEN).sum();
     let mut bytes = Vec::with_capacity(len);
@@ -44,11 +49,25 @@ pub(super) fn assemble(
                     leaves.contains_key(&(*shard, *row)) || !sources.iter().all(|it| leaves.contains_key(&(*it, *row)))
                 })
                 .unwrap_or(range.end);
-            bytes.extend_from_slice(&decode_run(code, leaves, *shard, &sources, at..end)?);
+            let missing = (0..code.k()).map(ShardIndex).filter(|other| other != shard && !sources.contains(other));
+            let wanted: Vec<_> = [*shard].into_iter().chain(missing).collect();
+            let runs = decode_run(code, leaves, &wanted, &sources, at..end)?;
+            bytes.extend_from_slice(&runs[0]);
+            for (shard, run) in wanted.into_iter().zip(runs) {
+                let run = Bytes::from(run);
+                leaves.extend(cut(shard, at, &run));
+                decoded((shard, at, run));
+            }
             at = end;
         }
     }
     Ok(bytes)
+}
+
+/// The leaves of a run of a shard whose first lies at `row`.
+pub(super) fn cut(shard: ShardIndex, row: u32, run: &Bytes) -> impl Iterator<Item = ((ShardIndex, u32), Bytes)> {
+    let leaf = |index: usize| run.slice(index * LEAF_LEN..(index + 1) * LEAF_LEN);
+    (row..).zip((0..run.len() / LEAF_LEN).map(leaf)).map(move |(row, leaf)| ((shard, row), leaf))
 }
 
 /// k shards whose leaf at `row` is here.
@@ -60,10 +79,10 @@ fn sources(code: Code, leaves: &LeafMap, row: u32) -> Vec<ShardIndex> {
 fn decode_run(
     code: Code,
     leaves: &LeafMap,
-    wanted: ShardIndex,
+    wanted: &[ShardIndex],
     sources: &[ShardIndex],
     rows: Range<u32>,
-) -> Result<Vec<u8>, DecodeError> {
+) -> Result<Vec<Vec<u8>>, DecodeError> {
     let column = |shard: &ShardIndex| {
         let mut bytes = Vec::with_capacity(rows.len() * LEAF_LEN);
         rows.clone().for_each(|row| bytes.extend_from_slice(&leaves[&(*shard, row)]));
@@ -71,8 +90,7 @@ fn decode_run(
     };
     let columns: Vec<(ShardIndex, Vec<u8>)> = sources.iter().map(column).collect();
     let columns: Vec<(ShardIndex, &[u8])> = columns.iter().map(|(shard, run)| (*shard, run.as_slice())).collect();
-    let mut decoded = bithealth_pack::decode_rows(code, &[wanted], &columns)?;
-    Ok(decoded.swap_remove(0))
+    bithealth_pack::decode_rows(code, wanted, &columns)
 }
 
 #[cfg(test)]
@@ -106,7 +124,7 @@ mod tests {
         leaves.retain(|(shard, row), _| !(shard.0 == 1 && *row < 3 || shard.0 == 0 && *row > 4));
         for range in [0..1, 90_000..210_000, 16_383..16_385, 299_999..300_000, 0..300_000] {
             let needed = leaves_of(code(), pack.len() as u64, &range);
-            let bytes = assemble(code(), &leaves, &needed).unwrap();
+            let bytes = assemble(code(), &mut leaves.clone(), &needed, drop).unwrap();
             let shard_len = code().shard_len(pack.len() as u64);
             let skip =
                 range.start - u64::from(needed[0].0.0) * shard_len - u64::from(needed[0].1.start) * LEAF_LEN as u64;
@@ -116,9 +134,23 @@ mod tests {
     }
 
     #[test]
+    fn decoding_tells_all_data_of_the_rows() {
+        let whole = coded(&pack());
+        let mut leaves = whole.clone();
+        leaves.retain(|(shard, _), _| shard.0 > 1); // the data of 0 and 1 is lost
+        let mut told = Vec::new();
+        assemble(code(), &mut leaves, &[(ShardIndex(1), 1..3)], |decoded| told.push(decoded)).unwrap();
+        told.sort_by_key(|(shard, ..)| *shard);
+        assert_eq!(told.iter().map(|(shard, row, _)| (shard.0, *row)).collect::<Vec<_>>(), [(0, 1), (1, 1)]);
+        for (shard, row, run) in told {
+            assert_eq!(run, [&whole[&(shard, row)][..], &whole[&(shard, row + 1)]].concat());
+        }
+    }
+
+    #[test]
     fn too_few_shards_of_a_row_are_an_error() {
         let mut leaves = coded(&pack());
         leaves.retain(|(shard, _), _| shard.0 > 2);
-        assert!(assemble(code(), &leaves, &[(ShardIndex(0), 0..1)]).is_err());
+        assert!(assemble(code(), &mut leaves, &[(ShardIndex(0), 0..1)], drop).is_err());
     }
 }

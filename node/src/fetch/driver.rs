@@ -72,10 +72,15 @@ pub(super) struct Driver {
     starved: Option<(Instant, u16)>,
     asked: HashSet<NodeId>,
     gathered: Arc<Gathered>,
+    /// What came and was not looked at; none if all is, as it comes.
+    unseen: Option<Arc<Unseen>>,
     parts: Option<Parts>,
     /// What the core asked for before we ran.
     early: VecDeque<Effect>,
 }
+
+/// What came from whom and was not looked at yet.
+type Unseen = Mutex<Vec<(NodeId, Checked)>>;
 
 enum State {
     Going,
@@ -135,6 +140,7 @@ impl Driver {
             starved: None,
             asked: HashSet::new(),
             gathered: Arc::default(),
+            unseen: None,
             parts: None,
             early: VecDeque::new(),
         }
@@ -144,6 +150,19 @@ impl Driver {
     pub(super) fn with(mut self, fellows: Arc<Mutex<BTreeSet<NodeId>>>) -> Self {
         self.fellows = fellows;
         self
+    }
+
+    /// One whose leaves are looked at only if what is restored from them turns out false. So it has none to give to others.
+    pub(super) fn looking_later(mut self) -> (Self, Suspects) {
+        let unseen = Arc::<Unseen>::default();
+        let suspects = Suspects {
+            node: self.node.clone(),
+            roots: self.roots.clone(),
+            leaf_count: self.leaf_count,
+            unseen: unseen.clone(),
+        };
+        (self.joined, self.unseen) = (None, Some(unseen));
+        (self, suspects)
     }
 
     /// One whose leaves are kept in the store, and that begins with those that are there.
@@ -409,7 +428,7 @@ impl Driver {
                     let stored = Input::Stored { shard, first, result: Ok(()) };
                     self.handle(stored, effects);
                 }
-                Effect::Blame { peer, fault } => self.blame(peer, fault.to_string()),
+                Effect::Blame { peer, fault } => blame(&self.node, peer, fault.to_string()),
                 Effect::WakeAt(time) => self.wake = Some(time),
                 Effect::Finished => state = State::Finished,
                 Effect::Starved { shards_due, .. } => self.starve(shards_due),
@@ -421,7 +440,7 @@ impl Driver {
 
     fn send(&mut self, to: NodeId, ask: Want) {
         let (node, pack, sender, priority) = (self.node.clone(), self.pack, self.sender.clone(), self.priority);
-        let (roots, leaf_count) = (self.roots.clone(), self.leaf_count);
+        let (roots, leaf_count, unseen) = (self.roots.clone(), self.leaf_count, self.unseen.clone());
         let task = tokio::spawn(async move {
             let want = ask.id;
             let answer = match to == node.id() {
@@ -431,9 +450,14 @@ impl Driver {
             let input = match answer {
                 Ok(Wanted::Leaves(leaves)) => {
                     let root = roots[usize::from(ask.shard.0)];
-                    let leaves = match leaves.data.len() <= CHECKED_HERE_LEN_MAX {
-                        true => check(ask, &root, leaf_count, leaves),
-                        false => blocking(move || check(ask, &root, leaf_count, leaves)).await,
+                    let leaves = if let Some(unseen) = unseen {
+                        let leaves = Checked::later(ask, leaves.data.clone(), proof_of(&leaves));
+                        unseen.lock().expect("no holder panics").push((to, leaves.clone()));
+                        leaves
+                    } else if leaves.data.len() <= CHECKED_HERE_LEN_MAX {
+                        check(ask, &root, leaf_count, leaves)
+                    } else {
+                        blocking(move || check(ask, &root, leaf_count, leaves)).await
                     };
                     Input::Leaves { from: to, leaves }
                 }
@@ -444,15 +468,6 @@ impl Driver {
             let _ = sender.send(input).await; // the fetch has ended
         });
         self.wants.insert(ask.id, task.abort_handle());
-    }
-
-    /// A peer that sent a false leaf lied about bytes it hashed: it is no peer any more until this node restarts.
-    fn blame(&self, peer: NodeId, fault: String) {
-        if peer == self.node.id() {
-            return warn!(fault, "a shard that lies here is damaged");
-        }
-        warn!(peer = %peer.short(), fault, "a peer sent false leaves and is shut out");
-        self.node.shut_out(peer, fault);
     }
 
     fn unreachable(&self) -> FetchError {
@@ -480,9 +495,41 @@ impl Drop for Driver {
 }
 
 /// Whether what came is what was wanted. Hashes it.
+/// Who may have sent what is false.
+pub(super) struct Suspects {
+    node: Arc<Node>,
+    roots: Arc<[Digest]>,
+    leaf_count: u32,
+    unseen: Arc<Unseen>,
+}
+
+impl Suspects {
+    /// Looks at all that came, and shuts those out who sent what is false. Blocks.
+    pub(super) fn look(&self) {
+        for (from, leaves) in self.unseen.lock().expect("no holder panics").drain(..) {
+            if let Some(fault) = leaves.look(&self.roots[usize::from(leaves.shard().0)], self.leaf_count) {
+                blame(&self.node, from, fault.to_string());
+            }
+        }
+    }
+}
+
+/// A peer that sent a false leaf lied about bytes it hashed: it is no peer any more until this node restarts.
+fn blame(node: &Arc<Node>, peer: NodeId, fault: String) {
+    if peer == node.id() {
+        return warn!(fault, "a shard that lies here is damaged");
+    }
+    warn!(peer = %peer.short(), fault, "a peer sent false leaves and is shut out");
+    node.shut_out(peer, fault);
+}
+
 fn check(ask: Want, root: &Digest, leaf_count: u32, leaves: v1::Leaves) -> Checked {
-    let proof = leaves.proof.iter().filter_map(|hash| Digest::try_from(hash.as_ref()).ok()).collect();
+    let proof = proof_of(&leaves);
     Checked::new(ask, root, leaf_count, leaves.data, proof)
+}
+
+fn proof_of(leaves: &v1::Leaves) -> Vec<Digest> {
+    leaves.proof.iter().filter_map(|hash| Digest::try_from(hash.as_ref()).ok()).collect()
 }
 
 /// A run of leaves that lies here; the core verifies it like any other.

@@ -3,11 +3,11 @@
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard};
 
-use bithealth_types::{Code, LEAF_LEN, LeafIndex, ShardIndex};
+use bithealth_types::{Code, LeafIndex, ShardIndex};
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::assemble::LeafMap;
+use super::assemble::{Decoded, LeafMap, cut};
 
 /// The leaves that came so far, for whoever waits for some of them.
 pub(super) struct Gathered {
@@ -35,12 +35,7 @@ impl Default for Gathered {
 impl Gathered {
     /// These leaves are here.
     pub(super) fn add(&self, shard: ShardIndex, first: LeafIndex, data: &Bytes) {
-        {
-            let mut leaves = self.leaves();
-            for (row, leaf) in (first.0..).zip(0..data.len() / LEAF_LEN) {
-                leaves.insert((shard, row), data.slice(leaf * LEAF_LEN..(leaf + 1) * LEAF_LEN));
-            }
-        }
+        self.leaves().extend(cut(shard, first.0, data));
         self.note(|state| state.came += 1);
     }
 
@@ -80,6 +75,16 @@ impl Gathered {
         Some(found)
     }
 
+    /// These leaves of data were decoded, and with them all data of their rows: whoever comes to another of these shards need
+    /// not decode the rows again, and what they were decoded from is let go.
+    pub(super) fn decoded(&self, code: Code, (shard, first, data): Decoded) {
+        let mut leaves = self.leaves();
+        for ((shard, row), leaf) in cut(shard, first, &data) {
+            leaves.insert((shard, row), leaf);
+            (code.k()..code.n()).for_each(|parity| drop(leaves.remove(&(ShardIndex(parity), row))));
+        }
+    }
+
     /// These leaves are not waited for any more.
     pub(super) fn forget(&self, read: &[(ShardIndex, Range<u32>)]) {
         let mut leaves = self.leaves();
@@ -91,6 +96,8 @@ impl Gathered {
 
 #[cfg(test)]
 mod tests {
+    use bithealth_types::LEAF_LEN;
+
     use super::*;
 
     fn leaf() -> Bytes {
@@ -112,5 +119,20 @@ mod tests {
         assert!(gathered.needed_for(code, &[(ShardIndex(0), 0..1)]).is_none(), "what was read is gone");
         assert!(gathered.needed_for(code, &[(ShardIndex(1), 1..2)]).is_some(), "what others are decoded from is not");
         assert_eq!(gathered.watch().borrow().came, 3);
+    }
+
+    #[test]
+    fn decoded_leaves_take_the_place_of_what_they_were_decoded_from() {
+        let code = Code::new(2, 4).unwrap();
+        let gathered = Gathered::default();
+        for parity in [2, 3] {
+            gathered.add(ShardIndex(parity), LeafIndex(5), &leaf());
+        }
+        for shard in [0, 1] {
+            gathered.decoded(code, (ShardIndex(shard), 5, leaf()));
+        }
+        let held: Vec<_> = gathered.leaves().keys().map(|(shard, row)| (shard.0, *row)).collect();
+        assert_eq!(held.len(), 2, "{held:?}");
+        assert_eq!(gathered.needed_for(code, &[(ShardIndex(1), 5..6)]).unwrap().len(), 1, "nothing is decoded again");
     }
 }
