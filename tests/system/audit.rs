@@ -260,8 +260,7 @@ fn a_node_that_threw_everything_away_is_condemned_by_all_and_what_it_should_have
     let (record, original) = (cluster.path("record"), bytes_of(1, 3 << 20));
     write(&record, &original);
     cluster["north-1"].put_replicated(&record, &["--for", "south-1", "--survive", "0,2"]);
-    let held = |status: &Value| status["bytes"]["held_for_others"].as_u64();
-    let narrow = held(&cluster["south-1"].status());
+    let narrow = cluster["south-1"].status()["bytes"]["held_for_others"].as_u64().expect("a number of bytes");
 
     for name in ["north-1", "south-1"] {
         let status = cluster[name].wait_for("the liar is condemned, by others too", |status| {
@@ -271,8 +270,13 @@ fn a_node_that_threw_everything_away_is_condemned_by_all_and_what_it_should_have
         let honest = cluster.clinics().iter().map(|clinic| clinic.status()["node"].clone());
         honest.for_each(|node| assert_ne!(audit(&status, &node)["condemned"], true, "{status}"));
     }
-    // Each node had a shard, so nobody can take another one: the pack is coded anew for those that are left.
-    cluster["south-1"].wait_for("all shards stand on honest nodes", |status| held(status) > narrow && is_whole(status));
+    // Each node had a shard, so nobody can take another one: the pack is coded anew for those that are left. On whom the
+    // ledger puts a longer shard, and no longer both, that one knows that the new pack took the place of the old one.
+    cluster["south-1"].wait_for("all shards stand on honest nodes", |status| {
+        let members = status["members"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let given = members.iter().find(|member| member["own"] == true).and_then(|member| member["given"].as_u64());
+        given.is_some_and(|given| (narrow + 1..2 * narrow).contains(&given)) && is_whole(status)
+    });
     cluster["north-1"].kill();
     cluster["east-1"].kill();
     let (record, back) = (cluster["south-1"].record_named("record"), cluster.path("back"));
