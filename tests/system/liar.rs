@@ -129,9 +129,7 @@ fn a_provider_that_lies_is_named_and_shut_out_and_the_records_come_back_right() 
 
     let mut asked_at = None;
     for number in 0..RECORDS {
-        let (record, back) = (cluster["south-1"].record_named(&name(number)), cluster.path("back"));
-        cluster["south-1"].done(&["get", &record, "--output", back.to_str().unwrap()]);
-        assert!(std::fs::read(&back).unwrap() == contents(number), "{} came back changed", name(number));
+        comes_back_right(&cluster, number);
         match asked_at {
             None if liar.lies() > 0 => asked_at = Some(liar.lies()),
             None => {}
@@ -183,11 +181,13 @@ fn a_liar_among_those_a_lost_shard_is_rebuilt_from_is_named_and_the_shard_is_rig
         let verified = cluster[*holder].ask(&["verify"]);
         assert_eq!(verified.exit, 0, "{holder} keeps only what is right: {verified:?}");
     }
-    for number in 0..count {
-        let (record, back) = (cluster["south-1"].record_named(&name(number)), cluster.path("back"));
-        cluster["south-1"].done(&["get", &record, "--output", back.to_str().unwrap()]);
-        assert!(std::fs::read(&back).unwrap() == contents(number), "{} came back changed", name(number));
-    }
+    (0..count).for_each(|number| comes_back_right(&cluster, number));
+}
+
+fn comes_back_right(cluster: &Cluster, number: u64) {
+    let (record, back) = (cluster["south-1"].record_named(&name(number)), cluster.path("back"));
+    cluster["south-1"].done(&["get", &record, "--output", back.to_str().unwrap()]);
+    assert!(std::fs::read(&back).unwrap() == contents(number), "{} came back changed", name(number));
 }
 
 fn name(number: u64) -> String {

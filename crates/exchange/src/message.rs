@@ -63,7 +63,8 @@ impl Checked {
     }
 
     /// What came for a want, of the right length and not looked at any further. Whoever restores a whole shard from such
-    /// leaves sees at its root whether all were true, and hashes one shard instead of k.
+    /// leaves sees at its root whether all were true, and hashes one shard instead of k. Until then they are nobody else's:
+    /// [`Effect::Store`] hands them on as they came, without hashes.
     pub fn later(want: Want, data: Bytes, proof: Vec<Digest>) -> Self {
         let Want { shard, first, .. } = want;
         let fault = (data.len() as u64 != want.len()).then(|| LeafError::Length {
