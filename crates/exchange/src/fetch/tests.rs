@@ -499,3 +499,19 @@ fn a_spec_without_a_root_is_our_own_mistake() {
     spec.roots.pop();
     Fetch::new(spec, 0);
 }
+
+#[test]
+fn leaves_that_are_looked_at_later_are_taken_and_found_false_after_all() {
+    let pack = Pack::new(LEAF_COUNT);
+    let want = Want { id: WantId(0), shard: ShardIndex(1), first: LeafIndex(2), count: 3 };
+    let tree = &pack.trees[1];
+    let later = |data: Bytes| Checked::later(want, data, tree.prove_run(want.first, want.count).unwrap());
+    let look = |leaves: &Checked| leaves.look(&tree.root(), LEAF_COUNT);
+    assert!(look(&later(pack.bytes(&want))).is_none());
+    let mut data = pack.bytes(&want).to_vec();
+    data[5] ^= 1;
+    let false_ones = later(data.into());
+    assert!(false_ones.is_true(), "nobody has looked");
+    assert!(matches!(look(&false_ones), Some(LeafError::NotInShard { shard: ShardIndex(1), .. })));
+    assert!(!later(pack.bytes(&want).slice(1..)).is_true(), "the length shows at once");
+}
