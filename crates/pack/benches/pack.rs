@@ -8,7 +8,7 @@ use aws_lc_rs::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, Unb
 use bithealth_envelope::CatalogKey;
 use bithealth_pack::{
     COLUMN_LEN, ClosedPack, CodedPack, Compress, DICTIONARY_FHIR1, Draft, OpenPack, RecordMeta, ZSTD_LEVEL, cut,
-    data_shard, decode,
+    data_shard, decode, decode_rows,
 };
 use bithealth_types::{CHUNK_LEN, Code, FolderId, LEAF_LEN, NodeId, ShardIndex};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
@@ -24,6 +24,8 @@ const N: usize = 9;
 const COLUMN: usize = COLUMN_LEN;
 const RECORD_LEN: usize = 15 << 20;
 const DOCUMENTS: usize = 20_000;
+/// Of each shard.
+const ROWS_LEN: usize = 256 << 10;
 
 fn code() -> Code {
     Code::new(K as u32, N as u32).expect("4-of-9 is a code")
@@ -253,5 +255,20 @@ fn small_documents(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, incompressible, small_documents);
+/// Rows of a few lost shards, from the last k that are left.
+fn lost_rows(c: &mut Criterion) {
+    for (k, n) in [(3, 7), (4, 6), (16, 24)] {
+        let code = Code::new(k, n).expect("a code");
+        let run = noise(ROWS_LEN);
+        let given: Vec<_> = ((n - k) as u16..n as u16).map(|shard| (ShardIndex(shard), &run[..])).collect();
+        let mut group = c.benchmark_group(format!("rows of {k}-of-{n}"));
+        group.throughput(Throughput::Bytes(u64::from(k) * ROWS_LEN as u64));
+        for lost in (1..=4).take_while(|lost| u32::from(*lost) <= n - k) {
+            let wanted: Vec<_> = (0..lost).map(ShardIndex).collect();
+            group.bench_function(format!("{lost} lost"), |b| b.iter(|| decode_rows(code, &wanted, &given)));
+        }
+    }
+}
+
+criterion_group!(benches, lost_rows, incompressible, small_documents);
 criterion_main!(benches);

@@ -2,6 +2,7 @@
 
 mod column;
 mod decode;
+mod sum;
 
 use std::borrow::Cow;
 

@@ -6,6 +6,7 @@ use bithealth_types::{Code, Digest, LEAF_LEN, ShardIndex};
 use rayon::prelude::*;
 
 use super::column::{COLUMN_LEN, Coder, RESTORED_COLUMN_LEN, hash_leaves, transpose, transpose_slices};
+use super::sum::{self, SUMS_MAX, Sum, units};
 use crate::descriptor::{DescriptorError, check_descriptor};
 
 /// Why shards do not give a pack.
@@ -228,8 +229,14 @@ pub fn decode_rows(
     if let Some(shard) = wanted.iter().find(|shard| shard.0 >= code.n()) {
         return Err(DecodeError::NoSuchShard { shard: *shard, count: code.n(), code });
     }
-    let mut data = vec![vec![0; len]; k];
     let mut restored = vec![vec![0; len]; wanted.len()];
+    if wanted.len() <= SUMS_MAX && k > 1 {
+        let (indices, runs): (Vec<usize>, Vec<&[u8]>) = given.iter().take(k).unzip();
+        let sums = sum::known(code, wanted, &indices, || sums(code, wanted, &indices));
+        sums.iter().zip(&mut restored).for_each(|(sum, into)| sum.add(&runs, into));
+        return Ok(restored);
+    }
+    let mut data = vec![vec![0; len]; k];
     let columns = transpose(&mut data, RESTORED_COLUMN_LEN).into_iter();
     let columns = columns.zip(transpose(&mut restored, RESTORED_COLUMN_LEN)).enumerate();
     columns.collect::<Vec<_>>().into_par_iter().for_each_init(
@@ -240,6 +247,21 @@ pub fn decode_rows(
         },
     );
     Ok(restored)
+}
+
+/// How each wanted shard is summed up from those given, k of them.
+fn sums(code: Code, wanted: &[ShardIndex], given: &[usize]) -> Vec<Sum> {
+    let k = usize::from(code.k());
+    let units = units(k);
+    let mut shards = vec![None; code.n().into()];
+    given.iter().zip(&units).for_each(|(index, unit)| shards[*index] = Some(unit.as_slice()));
+    let mut data = vec![vec![0; units[0].len()]; k];
+    let mut restored = vec![vec![0; units[0].len()]; wanted.len()];
+    let mut coder = Coder::new(code);
+    let mut data: Vec<&mut [u8]> = data.iter_mut().map(Vec::as_mut_slice).collect();
+    Given { code, shards }.restore(&mut coder, 0, &mut data);
+    take_wanted(&mut coder, wanted, &data, &mut restored.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>());
+    restored.iter().map(|run| Sum::of(run, k)).collect()
 }
 
 /// Copies the wanted shards of a restored column; those of parity are coded, in columns that stay in the cache.
