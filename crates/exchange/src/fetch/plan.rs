@@ -2,7 +2,8 @@
 //!
 //! Each run is due as many cells as it still lacks, less those on their way; a late want does not count as on its way,
 //! which is all there is to hedging. Of the cells that would come about as soon as the best, those with a provider that
-//! has room come first, then needed data before what must be decoded, then the shard with the fewest providers.
+//! has room come first, then needed data before what must be decoded, then the shard with the fewest providers. Needed data
+//! that is near is waited for.
 //!
 //! Where others fetch the same pack, the runs that fewest of them have come first, and what one of them has is asked of it
 //! rather than of whoever holds the shard, who would else send everything to everybody. For the same reason each cell that
@@ -28,6 +29,11 @@ const FETCHER_FACTOR: u64 = 4;
 const SPARED_FACTOR: u64 = 4;
 /// and this much.
 const SPARED_MS: u64 = 50;
+
+/// Needed data that would be here so soon is waited for where its provider has no room, and nothing is decoded instead: that
+/// costs more processor time than the wait is worth. Wants that take so long bring 30 MB/s from each provider, so the links
+/// are not what is short.
+const NEAR_MS: u64 = 25;
 
 /// A cell that could be wanted, from the provider that would deliver it first.
 struct Candidate {
@@ -181,9 +187,9 @@ impl Fetch {
         etas.sort_unstable();
         let slow_ms = SLOW_FACTOR * etas.get(due.min(etas.len()).checked_sub(1)?)?;
         candidates.into_iter().min_by_key(|candidate| {
-            let slow = candidate.eta_ms > slow_ms;
-            let Candidate { has_room, stands_in, left, provider_count, tie, .. } = *candidate;
-            (slow, !has_room, stands_in, left, provider_count, tie)
+            let Candidate { has_room, eta_ms, stands_in, left, provider_count, tie, .. } = *candidate;
+            let near = !stands_in && eta_ms <= NEAR_MS;
+            (eta_ms > slow_ms && !near, !has_room && !near, stands_in, !has_room, left, provider_count, tie)
         })
     }
 

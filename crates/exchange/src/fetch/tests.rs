@@ -447,6 +447,25 @@ fn a_provider_that_answers_others_too_is_asked_less() {
 }
 
 #[test]
+fn near_data_is_waited_for_and_far_data_is_decoded() {
+    let asked_of_carol = |answer_ms: u64| {
+        let pack = Pack::new(4 * GRID_LEAVES);
+        let rows = |shard| (ShardIndex(shard), 0..4 * GRID_LEAVES);
+        let mut spec = pack.spec(Need::Ranges(vec![rows(0), rows(1)]));
+        spec.config.provider_wants_open_max = 1;
+        let mut fetch = Fetch::new(spec, 1);
+        [ALICE, BOB, CAROL].map(|peer| fetch.pipes.delivered(peer, 1 << 20, answer_ms, 0));
+        fetch.on_provider(Time(0), ALICE, ShardSet::first(1));
+        fetch.on_provider(Time(0), BOB, [ShardIndex(1)].into_iter().collect());
+        let asked = asked(&step(&mut fetch, 0, provider(CAROL, [2, 3])));
+        assert!(asked.contains(&(ALICE, 0)) && asked.contains(&(BOB, 1)), "{asked:?}");
+        asked.iter().filter(|(peer, _)| *peer == CAROL).count()
+    };
+    assert_eq!(asked_of_carol(10), 0, "the next 256 KiB of Alice and Bob take 5 ms");
+    assert_eq!(asked_of_carol(100), 1, "50 ms: meanwhile Carol brings as much");
+}
+
+#[test]
 fn when_all_is_here_or_on_its_way_that_is_said_once() {
     let (_, mut fetch) = four_runs();
     fetch.spec.config.wants_open_max = 3;
