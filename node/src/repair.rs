@@ -3,7 +3,7 @@
 //! `placement::View` says what is missing and which node takes it; this is its shell. The most endangered pack comes first,
 //! within a budget of bytes read from others. A shard counts as ours once it is durable here and an entry says so.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use bithealth_proto::v1::{self, entry::Operation};
 use bithealth_types::{Digest, LEAF_LEN, LeafIndex, MemberId, NodeId, PackId, ShardIndex, Time};
 use bytes::Bytes;
 use futures::StreamExt;
-use tokio::time::MissedTickBehavior;
+use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
 use crate::fetch;
@@ -30,6 +30,8 @@ const REBUILDS_MAX: usize = 2;
 const REBUILDS_PER_LOOK: usize = 64;
 /// Looking takes at most this part of the time, however many packs there are: a hundredth.
 const LOOK_REST: u32 = 99;
+/// How often to look at least where others have something to rebuild, so that `status` tells how they get on.
+const OTHERS_REBUILD: Duration = Duration::from_secs(1);
 /// Looks that an estimate of the time left is drawn from.
 const PROGRESS_LOOKS: usize = 32;
 
@@ -144,29 +146,78 @@ fn time_left(missing: &VecDeque<(Instant, u64)>) -> Option<Duration> {
 
 /// Looks for what is missing, and rebuilds what is for this node, for as long as it runs.
 pub async fn run(node: Arc<Node>) {
-    let started = Instant::now();
-    let mut absences = Absences::default();
-    let mut budget = Budget { bytes_per_s: node.config.repair_bytes_per_s, free_at: started };
-    let mut tick = tokio::time::interval(Duration::from_millis(node.config.repair_look_ms));
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut watch = Watch::new(node.clone());
+    let mut budget = Budget { bytes_per_s: node.config.repair_bytes_per_s, free_at: Instant::now() };
+    let every = Duration::from_millis(node.config.repair_look_ms);
     loop {
-        tick.tick().await;
         let (worker, began) = (node.clone(), Instant::now());
-        let now = Time(started.elapsed().as_millis() as u64);
-        let (kept, look) = blocking(move || {
-            let look = look(&worker, &mut absences, now);
-            (absences, look)
-        })
-        .await;
-        absences = kept;
+        let (gone, begins_in) = watch.gone();
+        let look = blocking(move || look(&worker, gone, begins_in)).await;
         let (rest, nothing_due) = (began.elapsed() * LOOK_REST, look.rebuilds.is_empty());
+        let is_whole = look.overview.missing_shards == 0;
         node.repair.show(look.view, look.overview);
-        rebuild_all(&node, look.rebuilds, &mut budget).await;
+        let all_rebuilt = watch.during(rebuild_all(&node, look.rebuilds, &mut budget)).await;
         if nothing_due {
-            drop_spares(&node, look.spares).await;
-            tokio::time::sleep(rest).await;
+            watch.during(drop_spares(&node, look.spares)).await;
+        }
+        let pause = match (nothing_due, all_rebuilt) {
+            (true, _) if is_whole => rest.max(every),
+            (true, _) => rest.max(OTHERS_REBUILD).min(every),
+            (false, true) => rest.min(every),
+            (false, false) => every,
+        };
+        watch.until(Instant::now() + pause).await;
+    }
+}
+
+/// Sees who is silent, and since when.
+struct Watch {
+    node: Arc<Node>,
+    absences: Absences,
+    peers: watch::Receiver<u64>,
+    started: Instant,
+}
+
+impl Watch {
+    fn new(node: Arc<Node>) -> Self {
+        let peers = node.peers_changed.subscribe();
+        Self { node, absences: Absences::default(), peers, started: Instant::now() }
+    }
+
+    /// Whose shards count as lost now, and when the next one's will.
+    fn gone(&mut self) -> (BTreeSet<NodeId>, Option<Duration>) {
+        let (now, after) = (Time(self.started.elapsed().as_millis() as u64), self.node.config.repair_after_ms);
+        let sites = self.node.sites_now();
+        self.absences.see(now, sites.iter().map(|site| site.node), |of| self.node.answers(of));
+        let after = Duration::from_millis(after);
+        (self.absences.gone(now, after), self.absences.next_gone(now, after))
+    }
+
+    /// Waits until then, or until one more counts as gone: its shards are rebuilt at once, however long this node would rest.
+    async fn until(&mut self, then: Instant) {
+        loop {
+            let next = self.gone().1.map_or(then, |next| then.min(Instant::now() + next));
+            tokio::select! {
+                () = tokio::time::sleep_until(next.into()) => return,
+                () = changed(&mut self.peers) => {}
+            }
         }
     }
+
+    /// Sees who comes and goes while something else is done.
+    async fn during<T>(&mut self, work: impl Future<Output = T>) -> T {
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                () = changed(&mut self.peers) => drop(self.gone()),
+            }
+        }
+    }
+}
+
+async fn changed(peers: &mut watch::Receiver<u64>) {
+    peers.changed().await.expect("the node outlives its repair");
 }
 
 /// Bytes that may be read for repair.
@@ -190,16 +241,13 @@ impl Budget {
 }
 
 /// Blocks.
-fn look(node: &Node, absences: &mut Absences, now: Time) -> Look {
-    let after = Duration::from_millis(node.config.repair_after_ms);
+fn look(node: &Node, gone: BTreeSet<NodeId>, begins_in: Option<Duration>) -> Look {
     let sites = node.sites_now();
-    let answers = |of: &NodeId| node.answers(of);
-    absences.see(now, sites.iter().map(|site| site.node), answers);
     let condemned = node.condemned();
-    let here = sites.iter().map(|site| site.node).filter(|of| answers(of) && !condemned.contains(of)).collect();
-    let gone = absences.gone(now, after).union(&condemned).copied().collect();
+    let answers = |of: &NodeId| node.answers(of) && !condemned.contains(of);
+    let here = sites.iter().map(|site| site.node).filter(answers).collect();
+    let gone = gone.union(&condemned).copied().collect();
     let view = View { here, gone, sites };
-    let begins_in = absences.next_gone(now, after);
     let mut look = Look {
         view,
         overview: Overview { begins_in, ..Overview::default() },
@@ -272,22 +320,26 @@ impl Look {
     }
 }
 
-async fn rebuild_all(node: &Arc<Node>, rebuilds: Vec<Rebuild>, budget: &mut Budget) {
+/// Whether all could be rebuilt that was tried.
+async fn rebuild_all(node: &Arc<Node>, rebuilds: Vec<Rebuild>, budget: &mut Budget) -> bool {
     let paced = rebuilds.into_iter().take(REBUILDS_PER_LOOK).map(|rebuild| (budget.take(rebuild.cost), rebuild));
     let paced: Vec<_> = paced.collect();
-    futures::stream::iter(paced)
-        .for_each_concurrent(REBUILDS_MAX, |(at, it)| async move {
-            tokio::time::sleep_until(at.into()).await;
-            let (pack, shard) = (it.pack, it.shard);
-            match rebuild(node, &it).await {
-                Ok(()) => {
-                    info!(pack = %pack.short(), %shard, from = %it.from.short(), "a lost shard is rebuilt here");
-                    node.repair.count(it.len);
-                }
-                Err(error) => warn!(pack = %pack.short(), %shard, %error, "a lost shard cannot be rebuilt here yet"),
+    let rebuilt = futures::stream::iter(paced).map(|(at, it)| async move {
+        tokio::time::sleep_until(at.into()).await;
+        let (pack, shard) = (it.pack, it.shard);
+        match rebuild(node, &it).await {
+            Ok(()) => {
+                info!(pack = %pack.short(), %shard, from = %it.from.short(), "a lost shard is rebuilt here");
+                node.repair.count(it.len);
+                true
             }
-        })
-        .await;
+            Err(error) => {
+                warn!(pack = %pack.short(), %shard, %error, "a lost shard cannot be rebuilt here yet");
+                false
+            }
+        }
+    });
+    rebuilt.buffer_unordered(REBUILDS_MAX).fold(true, |all, this| async move { all && this }).await
 }
 
 async fn rebuild(node: &Arc<Node>, it: &Rebuild) -> anyhow::Result<()> {

@@ -51,44 +51,83 @@ fn reads(clinic: &Clinic, cluster: &Cluster, original: &[u8]) {
     assert!(std::fs::read(&back).unwrap() == original, "the record came back changed");
 }
 
-#[test]
-fn the_shards_of_a_lost_node_are_rebuilt_on_another_one_and_dropped_by_the_lost_one_if_it_comes_back() {
-    let names = ["north-1", "north-2", "north-3", "south-1", "south-2", "east-1", "east-2"];
-    let mut cluster = impatient(&names);
+/// A pack on seven nodes, each of its six shards held once.
+struct Held {
+    cluster: Cluster,
+    original: Vec<u8>,
+    /// Who holds none of it.
+    free: &'static str,
+    /// A holder that reads and writes nothing here.
+    holder: &'static str,
+    /// Bytes that all hold together.
+    once: u64,
+}
+
+const AUTHOR: &str = "north-1";
+const READER: &str = "east-1";
+const OTHERS: [&str; 6] = ["north-2", "north-3", "south-1", "south-2", READER, "east-2"];
+
+fn held_by_six_of_seven() -> Held {
+    let cluster = impatient(&[&[AUTHOR], &OTHERS[..]].concat());
     let (record, original) = (cluster.path("record"), bytes_of(1, 3 << 20));
     write(&record, &original);
-    cluster["north-1"].put_replicated(&record, &["--for", "east-1", SIX[0], SIX[1]]);
-    cluster["north-1"].wait_for("all six shards stand", |status| is_whole(status, 2));
-    let holds = |cluster: &Cluster, name: &str| held(&cluster[name].status()) > 0;
+    cluster[AUTHOR].put_replicated(&record, &["--for", READER, SIX[0], SIX[1]]);
+    cluster[AUTHOR].wait_for("all six shards stand", |status| is_whole(status, 2));
+    let holds = |name: &&str| held(&cluster[*name].status()) > 0;
     // Who stepped in for one that was not there yet drops its copy.
-    wait_until("each shard stands once", || match names[1..].iter().filter(|name| holds(&cluster, name)).count() {
+    wait_until("each shard stands once", || match OTHERS.iter().filter(|name| holds(name)).count() {
         5 => Ok(()),
         holders => Err(format!("{holders} hold shards, 5 should")),
     });
+    let free = *OTHERS.iter().find(|name| !holds(name)).expect("a node is free");
+    let holder = *OTHERS[2..].iter().find(|name| holds(name) && **name != READER).expect("a holder");
     let once = held_by_all(&cluster);
-    let free = *names[1..].iter().find(|name| !holds(&cluster, name)).expect("a node is free");
-    let lost = *names[3..].iter().find(|name| holds(&cluster, name) && **name != "east-1").expect("a holder");
+    Held { cluster, original, free, holder, once }
+}
+
+fn wait_until_rebuilt(clinic: &Clinic) {
+    wait_until("the free node has the shard", || match rebuilt(clinic) {
+        0 => Err(clinic.status()["repair"].to_string()),
+        _ => Ok(()),
+    });
+}
+
+#[test]
+fn the_shards_of_a_lost_node_are_rebuilt_on_another_one_and_dropped_by_the_lost_one_if_it_comes_back() {
+    let Held { mut cluster, original, free, holder: lost, once } = held_by_six_of_seven();
 
     cluster[lost].kill();
 
-    wait_until("the free node has the shard", || match rebuilt(&cluster[free]) {
-        0 => Err(cluster[free].status()["repair"].to_string()),
-        _ => Ok(()),
-    });
-    cluster["north-1"].wait_for("the margin is back", |status| is_whole(status, 2));
+    wait_until_rebuilt(&cluster[free]);
+    cluster[AUTHOR].wait_for("the margin is back", |status| is_whole(status, 2));
     // It is what it should be: with its help, any two others may go.
-    let others = names[1..].iter().filter(|name| ![free, lost, "east-1"].contains(name));
+    let others = OTHERS.iter().filter(|name| ![free, lost, READER].contains(name));
     let others: Vec<&str> = others.copied().take(2).collect();
     others.iter().for_each(|name| cluster[name].kill());
-    reads(&cluster["east-1"], &cluster, &original);
+    reads(&cluster[READER], &cluster, &original);
     start_patient(&mut cluster, &others);
 
     start_patient(&mut cluster, &[lost]);
-    cluster["north-1"].wait_for("all six shards stand", |status| is_whole(status, 2));
+    cluster[AUTHOR].wait_for("all six shards stand", |status| is_whole(status, 2));
     wait_until("no shard stands twice", || match held_by_all(&cluster) {
         held if held == once => Ok(()),
         held => Err(format!("{held} bytes are held, {once} are due")),
     });
+}
+
+/// It would look again in ten minutes only.
+#[test]
+fn a_node_rebuilds_as_soon_as_another_was_silent_for_long_enough() {
+    let Held { mut cluster, free, holder: lost, .. } = held_by_six_of_seven();
+    cluster[free].stop();
+    cluster[free].configure("repair_look_ms", "600000");
+    cluster[free].start();
+    cluster.wait_until_joined(1 + OTHERS.len());
+
+    cluster[lost].kill();
+
+    wait_until_rebuilt(&cluster[free]);
+    cluster[free].wait_for("it sees what it did", |status| is_whole(status, 2));
 }
 
 #[test]
