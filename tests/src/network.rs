@@ -164,6 +164,10 @@ impl Network {
     pub(crate) fn part(&mut self, side_of: &[usize]) {
         assert_eq!(side_of.len(), self.wires, "every clinic is on a side");
         self.want_sides(side_of.iter().max().map_or(1, |last| last + 1));
+        // All are alone first: one by one, those that come to a side would hear those that have not left it yet.
+        for at in 0..self.wires {
+            ip(&["-n", &self.switch(), "link", "set", &port(at), "nomaster"]);
+        }
         for (at, on) in side_of.iter().enumerate() {
             ip(&["-n", &self.switch(), "link", "set", &port(at), "master", &side(*on)]);
         }
