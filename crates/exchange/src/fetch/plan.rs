@@ -2,8 +2,8 @@
 //!
 //! Each run is due as many cells as it still lacks, less those on their way; a late want does not count as on its way,
 //! which is all there is to hedging. Of the cells that would come about as soon as the best, those with a provider that
-//! has room come first, then needed data before what must be decoded, then the shard with the fewest providers. Needed data
-//! that is near is waited for.
+//! has room come first, then needed data before what must be decoded, then the shard with the fewest providers. Data that is near
+//! is waited for.
 //!
 //! Where others fetch the same pack, the runs that fewest of them have come first, and what one of them has is asked of it
 //! rather than of whoever holds the shard, who would else send everything to everybody. For the same reason each cell that
@@ -30,9 +30,8 @@ const SPARED_FACTOR: u64 = 4;
 /// and this much.
 const SPARED_MS: u64 = 50;
 
-/// Needed data that would be here so soon is waited for where its provider has no room, and nothing is decoded instead: that
-/// costs more processor time than the wait is worth. Wants that take so long bring 30 MB/s from each provider, so the links
-/// are not what is short.
+/// Data that would be here so soon is waited for, slow or not, if nothing need then be decoded: decoding costs more processor
+/// time than the wait is worth. Runs of 256 KiB that take so long bring about 30 MB/s from each holder of data.
 const NEAR_MS: u64 = 25;
 
 /// A cell that could be wanted, from the provider that would deliver it first.
@@ -64,7 +63,7 @@ impl Fetch {
         }
         let (mut waiting, mut left) = (false, false);
         'runs: for run in self.runs_in_order() {
-            while let Some(next) = self.next_cell(now, run) {
+            while let Some(next) = self.next_cell(now, run, true) {
                 if next.left || !next.has_room || self.is_full() {
                     waiting = true;
                     left |= next.left;
@@ -155,8 +154,9 @@ impl Fetch {
         self.wants.len() + self.storing.len() >= self.spec.config.wants_open_max
     }
 
-    /// The best cell to want now in this run; `None` if none is due or nobody can be asked.
-    fn next_cell(&self, now: Time, run: usize) -> Option<Candidate> {
+    /// The best cell to want now in this run, or once its provider has room if that `can_wait`; `None` if none is due or nobody
+    /// can be asked.
+    fn next_cell(&self, now: Time, run: usize, can_wait: bool) -> Option<Candidate> {
         let settled = self.settled(run);
         let k = self.spec.code.k();
         let due = usize::from(k.checked_sub(settled.count()).filter(|due| *due > 0)?);
@@ -183,12 +183,18 @@ impl Fetch {
             candidates.retain(|candidate| !candidate.stands_in);
         }
 
+        // Where all data comes itself, nothing is decoded.
+        let is_data = |shard: ShardIndex| shard.0 < k;
+        let data =
+            candidates.iter().filter(|candidate| is_data(candidate.shard)).count() + usize::from(settled.count());
+        let waits = can_wait && k > 1 && data == usize::from(k) && settled.iter().all(is_data);
+
         let mut etas: Vec<_> = candidates.iter().map(|candidate| candidate.eta_ms).collect();
         etas.sort_unstable();
         let slow_ms = SLOW_FACTOR * etas.get(due.min(etas.len()).checked_sub(1)?)?;
         candidates.into_iter().min_by_key(|candidate| {
             let Candidate { has_room, eta_ms, stands_in, left, provider_count, tie, .. } = *candidate;
-            let near = !stands_in && eta_ms <= NEAR_MS;
+            let near = waits && !stands_in && eta_ms <= NEAR_MS;
             (eta_ms > slow_ms && !near, !has_room && !near, stands_in, !has_room, left, provider_count, tie)
         })
     }
@@ -303,7 +309,7 @@ impl Fetch {
                 return;
             }
             self.set_late(id, true);
-            let alternative = self.next_cell(now, run).filter(|next| {
+            let alternative = self.next_cell(now, run, false).filter(|next| {
                 let measured = self.providers[&next.peer].pipe.rate_bytes_per_s.is_some();
                 let sooner = SLOW_FACTOR * next.eta_ms + self.spec.config.hedge_floor_ms < remaining_ms;
                 // To decode instead would cost more than the one cell the budget is asked for.

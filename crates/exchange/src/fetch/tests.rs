@@ -446,23 +446,51 @@ fn a_provider_that_answers_others_too_is_asked_less() {
     assert_eq!(asked(&step(&mut fetch, 0, provider(BOB, [0]))), [(BOB, 0)]);
 }
 
+/// What is asked of whom for two shards whole, if each answers one want at a time, a mebibyte in so many milliseconds.
+fn asked_of_busy(holders: &[(NodeId, &[u16])], answer_ms: u64) -> Vec<(NodeId, u16)> {
+    let pack = Pack::new(4 * GRID_LEAVES);
+    let rows = |shard| (ShardIndex(shard), 0..4 * GRID_LEAVES);
+    let mut spec = pack.spec(Need::Ranges(vec![rows(0), rows(1)]));
+    spec.config.provider_wants_open_max = 1;
+    let mut fetch = Fetch::new(spec, 1);
+    for (peer, shards) in holders {
+        fetch.pipes.delivered(*peer, 1 << 20, answer_ms, 0);
+        fetch.on_provider(Time(0), *peer, shards.iter().copied().map(ShardIndex).collect());
+    }
+    asked(&step(&mut fetch, 0, Input::Tick))
+}
+
 #[test]
 fn near_data_is_waited_for_and_far_data_is_decoded() {
-    let asked_of_carol = |answer_ms: u64| {
-        let pack = Pack::new(4 * GRID_LEAVES);
-        let rows = |shard| (ShardIndex(shard), 0..4 * GRID_LEAVES);
-        let mut spec = pack.spec(Need::Ranges(vec![rows(0), rows(1)]));
-        spec.config.provider_wants_open_max = 1;
-        let mut fetch = Fetch::new(spec, 1);
-        [ALICE, BOB, CAROL].map(|peer| fetch.pipes.delivered(peer, 1 << 20, answer_ms, 0));
-        fetch.on_provider(Time(0), ALICE, ShardSet::first(1));
-        fetch.on_provider(Time(0), BOB, [ShardIndex(1)].into_iter().collect());
-        let asked = asked(&step(&mut fetch, 0, provider(CAROL, [2, 3])));
-        assert!(asked.contains(&(ALICE, 0)) && asked.contains(&(BOB, 1)), "{asked:?}");
-        asked.iter().filter(|(peer, _)| *peer == CAROL).count()
-    };
-    assert_eq!(asked_of_carol(10), 0, "the next 256 KiB of Alice and Bob take 5 ms");
-    assert_eq!(asked_of_carol(100), 1, "50 ms: meanwhile Carol brings as much");
+    let holders: [(NodeId, &[u16]); 3] = [(ALICE, &[0]), (BOB, &[1]), (CAROL, &[2, 3])];
+    let both = [(ALICE, 0), (BOB, 1)];
+    let near = asked_of_busy(&holders, 10);
+    assert!(near.len() == 2 && both.iter().all(|ask| near.contains(ask)), "10 ms: {near:?}");
+    let far = asked_of_busy(&holders, 100);
+    assert!(
+        far.len() == 3 && both.iter().all(|ask| far.contains(ask)),
+        "100 ms, in which Carol brings as much: {far:?}"
+    );
+}
+
+#[test]
+fn where_data_is_lost_nobody_waits_for_the_rest_of_it() {
+    let asked = asked_of_busy(&[(ALICE, &[0]), (BOB, &[2]), (CAROL, &[3])], 10);
+    let of = |peer: NodeId| asked.iter().filter(|(asked, _)| *asked == peer).count();
+    assert_eq!([of(ALICE), of(BOB), of(CAROL)], [1, 1, 1], "{asked:?}");
+}
+
+/// One of them lies here: then others are asked for nothing, however near they are.
+#[test]
+fn a_copy_that_lies_here_is_read_alone() {
+    let pack = Pack::new(4 * GRID_LEAVES);
+    let mut spec = Spec { code: Code::new(1, 4).unwrap(), ..pack.spec(Need::Whole) };
+    spec.config.provider_wants_open_max = 1;
+    let mut fetch = Fetch::new(spec, 1);
+    fetch.pipes.delivered(ALICE, 1 << 20, 10, 0);
+    fetch.on_provider(Time(0), HERE, ShardSet::first(1));
+    fetch.on_provider(Time(0), ALICE, [ShardIndex(1)].into_iter().collect());
+    assert_eq!(asked(&step(&mut fetch, 0, Input::Tick)), [(HERE, 0)]);
 }
 
 #[test]

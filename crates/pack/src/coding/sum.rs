@@ -26,7 +26,8 @@ const PIECE_BLOCKS: usize = 128;
 /// k and n, the shards wanted, and those given.
 type Question = (u16, u16, Vec<ShardIndex>, Vec<usize>);
 
-/// The same question is asked for run after run of a pack, and answering it takes as long as to sum up a megabyte.
+/// Where the same holders are lost, the same question is asked for run after run, and answering it takes as long as to sum up
+/// a megabyte.
 static KNOWN: Mutex<BTreeMap<Question, Arc<[Sum]>>> = Mutex::new(BTreeMap::new());
 
 /// The sums that `find` found for this question before, or finds now.
@@ -79,7 +80,7 @@ impl Sum {
         Self { terms: (0..k).filter_map(term).collect() }
     }
 
-    /// Sums up runs of the shards given, which are zeros so far. All have as many bytes, a multiple of [`BLOCK_LEN`].
+    /// Adds runs of the shards given to `into`, zeros so far. All have as many bytes, a multiple of [`BLOCK_LEN`].
     pub(super) fn add(&self, given: &[&[u8]], into: &mut [u8]) {
         let engine = DefaultEngine::new();
         let mut product = [[0; BLOCK_LEN]; PIECE_BLOCKS];
