@@ -8,6 +8,9 @@ use bithealth_placement::{Policy, Survive};
 use bithealth_proto::v1;
 use serde::{Deserialize, Serialize};
 
+/// A node that looks for lost shards less often than once a day does not look.
+const LOOK_MS_MAX: u64 = 24 * 3_600_000;
+
 /// What an operator may set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -168,10 +171,13 @@ impl Config {
         let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Io { path: path.to_owned(), source })?;
         let config: Self =
             toml::from_str(&text).map_err(|error| ConfigError::Malformed { path: path.to_owned(), error })?;
-        match config.quota_percent {
-            1..=100 => Ok(config),
-            got => Err(ConfigError::Range { key: "quota_percent", got, min: 1, max: 100 }),
-        }
+        let within = |key, got, min, max| match got {
+            got if (min..=max).contains(&got) => Ok(()),
+            got => Err(ConfigError::Range { key, got, min, max }),
+        };
+        within("quota_percent", config.quota_percent, 1, 100)?;
+        within("repair_look_ms", config.repair_look_ms, 1, LOOK_MS_MAX)?;
+        Ok(config)
     }
 
     /// Writes `path`.
@@ -247,6 +253,21 @@ mod tests {
         for percent in [0, 101] {
             let error = loaded(percent).unwrap_err().to_string();
             assert_eq!(error, format!("config.toml has quota_percent = {percent}; 1 to 100 is due"));
+        }
+    }
+
+    #[test]
+    fn lost_shards_are_looked_for_once_a_day_at_least() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        let loaded = |ms: u64| {
+            std::fs::write(&path, format!("repair_look_ms = {ms}\n")).unwrap();
+            Config::load(&path).map(|config| config.repair_look_ms)
+        };
+        assert_eq!((loaded(1).unwrap(), loaded(86_400_000).unwrap()), (1, 86_400_000));
+        for ms in [0, 86_400_001] {
+            let error = loaded(ms).unwrap_err().to_string();
+            assert_eq!(error, format!("config.toml has repair_look_ms = {ms}; 1 to 86400000 is due"));
         }
     }
 

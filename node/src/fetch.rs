@@ -18,7 +18,7 @@ use bytes::Bytes;
 
 pub use self::ahead::Ahead;
 use self::ahead::inner;
-use self::assemble::{LeafMap, assemble, leaves_of};
+use self::assemble::{LeafMap, NOBODY, assemble, leaves_of};
 use self::driver::Driver;
 use self::gathered::Gathered;
 pub use self::parts::{forget_all_parts, forget_parts_of};
@@ -92,7 +92,7 @@ pub async fn whole(node: &Arc<Node>, pack: &PackId, priority: Priority) -> Resul
         let every: Vec<_> =
             (0..code.k()).map(|shard| (ShardIndex(shard), 0..code.leaf_count(descriptor.len))).collect();
         let mut bytes =
-            assemble(code, &mut leaves, &every, drop).map_err(|error| FetchError::FalseCode { pack, error })?;
+            assemble(code, &mut leaves, &every, NOBODY).map_err(|error| FetchError::FalseCode { pack, error })?;
         drop(leaves);
         bytes.truncate(descriptor.len as usize);
         let salt = descriptor.salt.as_ref().try_into().expect("a checked descriptor has a salt");
@@ -134,7 +134,7 @@ pub async fn shard(
     let pack = *pack;
     let restore = |mut leaves: LeafMap, needed: Vec<(ShardIndex, Range<u32>)>| {
         blocking(move || {
-            let bytes = assemble(code, &mut leaves, &needed, drop);
+            let bytes = assemble(code, &mut leaves, &needed, NOBODY);
             let bytes = bytes.map_err(|error| FetchError::FalseCode { pack, error })?;
             let tree = LeafTree::from_shard(&bytes);
             match tree.root() {
@@ -182,11 +182,8 @@ impl FetchedRange {
     /// [`FetchError::FalseCode`].
     pub fn bytes(self) -> Result<Bytes, FetchError> {
         let Self { pack, code, needed, mut leaves, within, gathered } = self;
-        let bytes = assemble(code, &mut leaves, &needed, |decoded| {
-            if let Some(gathered) = &gathered {
-                gathered.decoded(code, decoded);
-            }
-        });
+        let taker = gathered.as_ref().map(|gathered| |decoded| gathered.decoded(code, decoded));
+        let bytes = assemble(code, &mut leaves, &needed, taker);
         let bytes = bytes.map_err(|error| FetchError::FalseCode { pack, error })?;
         if let Some(gathered) = &gathered {
             gathered.forget(&inner(needed, within.start));

@@ -30,10 +30,12 @@ const REBUILDS_MAX: usize = 2;
 const REBUILDS_PER_LOOK: usize = 64;
 /// Looking takes at most this part of the time, however many packs there are: a hundredth.
 const LOOK_REST: u32 = 99;
-/// How often to look at least where others have something to rebuild, so that `status` tells how they get on.
+/// How often to look where others have something to rebuild, so that `status` tells how they get on.
 const OTHERS_REBUILD: Duration = Duration::from_secs(1);
-/// Looks that an estimate of the time left is drawn from.
-const PROGRESS_LOOKS: usize = 32;
+/// What an estimate of the time left is drawn from: looks of the last minutes,
+const PROGRESS_SPAN: Duration = Duration::from_secs(300);
+/// at least this far apart.
+const PROGRESS_APART: Duration = Duration::from_secs(1);
 
 /// How repair stands, as this node sees it.
 #[derive(Default)]
@@ -45,7 +47,7 @@ pub struct Repair {
 struct Seen {
     overview: Overview,
     view: Option<Arc<View>>,
-    /// Bytes that were missing at the latest looks, since they last grew.
+    /// Bytes that were missing at looks of late, since they last grew.
     missing: VecDeque<(Instant, u64)>,
 }
 
@@ -68,6 +70,13 @@ pub struct Overview {
     pub begins_in: Option<Duration>,
     /// Rebuilt here since the start: shards and bytes.
     pub rebuilt: (u64, u64),
+}
+
+impl Overview {
+    /// Whether there are lost shards that somebody can take.
+    fn others_rebuild(&self) -> bool {
+        self.missing_shards > self.untaken_shards
+    }
 }
 
 /// Bytes of shards, as the ledger places them.
@@ -123,10 +132,7 @@ impl Repair {
         if seen.missing.back().is_some_and(|(_, before)| *before < overview.missing_bytes) {
             seen.missing.clear();
         }
-        if seen.missing.len() == PROGRESS_LOOKS {
-            seen.missing.pop_front();
-        }
-        seen.missing.push_back((Instant::now(), overview.missing_bytes));
+        note(&mut seen.missing, Instant::now(), overview.missing_bytes);
         overview.rebuilt = seen.overview.rebuilt;
         seen.overview = overview;
         seen.view = Some(Arc::new(view));
@@ -138,6 +144,17 @@ impl Repair {
     }
 }
 
+/// Notes what was missing at the latest look; of looks close to one another one stays, and the oldest go.
+fn note(missing: &mut VecDeque<(Instant, u64)>, now: Instant, bytes: u64) {
+    if missing.iter().rev().nth(1).is_some_and(|(before, _)| now.duration_since(*before) < PROGRESS_APART) {
+        missing.pop_back();
+    }
+    missing.push_back((now, bytes));
+    while missing.len() > 2 && missing.front().is_some_and(|(at, _)| now.duration_since(*at) > PROGRESS_SPAN) {
+        missing.pop_front();
+    }
+}
+
 fn time_left(missing: &VecDeque<(Instant, u64)>) -> Option<Duration> {
     let ((since, before), (now, left)) = (missing.front()?, missing.back()?);
     let (took, done) = (now.duration_since(*since).as_secs_f64(), before.saturating_sub(*left));
@@ -146,59 +163,73 @@ fn time_left(missing: &VecDeque<(Instant, u64)>) -> Option<Duration> {
 
 /// Looks for what is missing, and rebuilds what is for this node, for as long as it runs.
 pub async fn run(node: Arc<Node>) {
-    let mut watch = Watch::new(node.clone());
+    let mut silence = Silence::new(node.clone());
     let mut budget = Budget { bytes_per_s: node.config.repair_bytes_per_s, free_at: Instant::now() };
     let every = Duration::from_millis(node.config.repair_look_ms);
+    let (mut rebuilt, mut took_before) = (BTreeSet::new(), Duration::ZERO);
     loop {
-        let (worker, began) = (node.clone(), Instant::now());
-        let (gone, begins_in) = watch.gone();
-        let look = blocking(move || look(&worker, gone, begins_in)).await;
-        let (rest, nothing_due) = (began.elapsed() * LOOK_REST, look.rebuilds.is_empty());
-        let is_whole = look.overview.missing_shards == 0;
+        let (gone, begins_in) = silence.now();
+        let (worker, lost) = (node.clone(), gone.clone());
+        let (look, took) = blocking(move || {
+            let began = Instant::now();
+            (look(&worker, lost, begins_in), began.elapsed())
+        })
+        .await;
+        // One that had to wait for a processor counts as what the one before took.
+        let (looked, rest) = (Instant::now(), took.min(took_before) * LOOK_REST);
+        took_before = took;
+        let (nothing_due, others_rebuild) = (look.rebuilds.is_empty(), look.overview.others_rebuild());
+        // What was rebuilt and is due again will be due for good, as where an entry with a later time places it elsewhere.
+        let in_vain = look.rebuilds.iter().any(|it| rebuilt.contains(&(it.pack, it.shard)));
         node.repair.show(look.view, look.overview);
-        let all_rebuilt = watch.during(rebuild_all(&node, look.rebuilds, &mut budget)).await;
-        if nothing_due {
-            watch.during(drop_spares(&node, look.spares)).await;
-        }
-        let pause = match (nothing_due, all_rebuilt) {
-            (true, _) if is_whole => rest.max(every),
-            (true, _) => rest.max(OTHERS_REBUILD).min(every),
-            (false, true) => rest.min(every),
-            (false, false) => every,
+        rebuilt = silence.during(rebuild_all(&node, look.rebuilds, &mut budget)).await;
+        let pause = match (nothing_due, rebuilt.is_empty() || in_vain) {
+            (true, _) => {
+                silence.during(drop_spares(&node, look.spares)).await;
+                rest.max(if others_rebuild { every.min(OTHERS_REBUILD) } else { every })
+            }
+            (false, true) => rest.max(every),
+            (false, false) => rest.min(every),
         };
-        watch.until(Instant::now() + pause).await;
+        silence.until(looked + pause, gone).await;
     }
 }
 
-/// Sees who is silent, and since when.
-struct Watch {
+/// Who is silent, and since when.
+struct Silence {
     node: Arc<Node>,
     absences: Absences,
     peers: watch::Receiver<u64>,
     started: Instant,
 }
 
-impl Watch {
+impl Silence {
     fn new(node: Arc<Node>) -> Self {
         let peers = node.peers_changed.subscribe();
         Self { node, absences: Absences::default(), peers, started: Instant::now() }
     }
 
-    /// Whose shards count as lost now, and when the next one's will.
-    fn gone(&mut self) -> (BTreeSet<NodeId>, Option<Duration>) {
-        let (now, after) = (Time(self.started.elapsed().as_millis() as u64), self.node.config.repair_after_ms);
+    /// Who was silent for so long that its shards count as lost, and until the next one was.
+    fn now(&mut self) -> (BTreeSet<NodeId>, Option<Duration>) {
+        let now = Time(self.started.elapsed().as_millis() as u64);
+        let after = Duration::from_millis(self.node.config.repair_after_ms);
         let sites = self.node.sites_now();
         self.absences.see(now, sites.iter().map(|site| site.node), |of| self.node.answers(of));
-        let after = Duration::from_millis(after);
         (self.absences.gone(now, after), self.absences.next_gone(now, after))
     }
 
-    /// Waits until then, or until one more counts as gone: its shards are rebuilt at once, however long this node would rest.
-    async fn until(&mut self, then: Instant) {
+    /// Waits until then, or until more were silent for so long: their shards are rebuilt at once, however long this node would
+    /// rest.
+    async fn until(&mut self, then: Instant, mut known: BTreeSet<NodeId>) {
         loop {
-            let next = self.gone().1.map_or(then, |next| then.min(Instant::now() + next));
+            let (gone, next) = self.now();
+            if Instant::now() >= then || !gone.is_subset(&known) {
+                return;
+            }
+            known = gone; // who came back and goes again is looked for again
+            let next = next.map_or(then, |next| then.min(Instant::now() + next));
             tokio::select! {
-                () = tokio::time::sleep_until(next.into()) => return,
+                () = tokio::time::sleep_until(next.into()) => {}
                 () = changed(&mut self.peers) => {}
             }
         }
@@ -210,7 +241,7 @@ impl Watch {
         loop {
             tokio::select! {
                 done = &mut work => return done,
-                () = changed(&mut self.peers) => drop(self.gone()),
+                () = changed(&mut self.peers) => drop(self.now()),
             }
         }
     }
@@ -320,8 +351,8 @@ impl Look {
     }
 }
 
-/// Whether all could be rebuilt that was tried.
-async fn rebuild_all(node: &Arc<Node>, rebuilds: Vec<Rebuild>, budget: &mut Budget) -> bool {
+/// Those that could be rebuilt, of the first so many.
+async fn rebuild_all(node: &Arc<Node>, rebuilds: Vec<Rebuild>, budget: &mut Budget) -> BTreeSet<(PackId, ShardIndex)> {
     let paced = rebuilds.into_iter().take(REBUILDS_PER_LOOK).map(|rebuild| (budget.take(rebuild.cost), rebuild));
     let paced: Vec<_> = paced.collect();
     let rebuilt = futures::stream::iter(paced).map(|(at, it)| async move {
@@ -331,15 +362,15 @@ async fn rebuild_all(node: &Arc<Node>, rebuilds: Vec<Rebuild>, budget: &mut Budg
             Ok(()) => {
                 info!(pack = %pack.short(), %shard, from = %it.from.short(), "a lost shard is rebuilt here");
                 node.repair.count(it.len);
-                true
+                Some((pack, shard))
             }
             Err(error) => {
                 warn!(pack = %pack.short(), %shard, %error, "a lost shard cannot be rebuilt here yet");
-                false
+                None
             }
         }
     });
-    rebuilt.buffer_unordered(REBUILDS_MAX).fold(true, |all, this| async move { all && this }).await
+    rebuilt.buffer_unordered(REBUILDS_MAX).filter_map(std::future::ready).collect().await
 }
 
 async fn rebuild(node: &Arc<Node>, it: &Rebuild) -> anyhow::Result<()> {
@@ -422,6 +453,17 @@ mod tests {
         assert_eq!(time_left(&VecDeque::from([at(0, 100), at(10, 100)])), None, "nothing was done");
         assert_eq!(time_left(&VecDeque::from([at(0, 100), at(5, 90), at(10, 80)])), Some(Duration::from_secs(40)));
         assert_eq!(time_left(&VecDeque::from([at(0, 100), at(10, 0)])), None, "all is done");
+    }
+
+    #[test]
+    fn the_time_left_is_drawn_from_the_last_minutes_however_often_was_looked() {
+        let (start, mut missing) = (Instant::now(), VecDeque::new());
+        for tenth in 0..6000_u32 {
+            note(&mut missing, start + tenth * Duration::from_millis(100), u64::from(6000 - tenth));
+        }
+        assert!((300..=400).contains(&missing.len()), "{}", missing.len());
+        let left = time_left(&missing).unwrap();
+        assert!(left.abs_diff(Duration::from_millis(100)) < Duration::from_millis(1), "{left:?}");
     }
 
     #[test]

@@ -25,14 +25,18 @@ pub(super) type LeafMap = HashMap<(ShardIndex, u32), Bytes>;
 /// Leaves of data that were decoded: the shard, the row of the first, and their bytes.
 pub(super) type Decoded = (ShardIndex, u32, Bytes);
 
-/// The wanted leaves, one behind the other; those that did not come are decoded from their rows. Decoding gives all data of
-/// the row, and `decoded` takes it.
+/// What only needed leaves are decoded for.
+pub(super) const NOBODY: Option<fn(Decoded)> = None;
+
+/// The wanted leaves, one behind the other; those that did not come are decoded from their rows, with all other data of the
+/// rows if somebody takes it.
 pub(super) fn assemble(
     code: Code,
     leaves: &mut LeafMap,
     needed: &[(ShardIndex, Range<u32>)],
-    mut decoded: impl FnMut(Decoded),
+    mut taker: Option<impl FnMut(Decoded)>,
 ) -> Result<Vec<u8>, DecodeError> {
+    let is_needed = |of: ShardIndex, row: u32| needed.iter().any(|(shard, rows)| *shard == of && rows.contains(&row));
     let len: usize = needed.iter().map(|(_, range)| range.len() * LEAF_LEN).sum();
     let mut bytes = Vec::with_capacity(len);
     for (shard, range) in needed {
@@ -50,13 +54,14 @@ pub(super) fn assemble(
                 })
                 .unwrap_or(range.end);
             let missing = (0..code.k()).map(ShardIndex).filter(|other| other != shard && !sources.contains(other));
+            let missing = missing.filter(|other| taker.is_some() || is_needed(*other, at));
             let wanted: Vec<_> = [*shard].into_iter().chain(missing).collect();
             let runs = decode_run(code, leaves, &wanted, &sources, at..end)?;
             bytes.extend_from_slice(&runs[0]);
             for (shard, run) in wanted.into_iter().zip(runs) {
                 let run = Bytes::from(run);
                 leaves.extend(cut(shard, at, &run));
-                decoded((shard, at, run));
+                taker.iter_mut().for_each(|taker| taker((shard, at, run.clone())));
             }
             at = end;
         }
@@ -124,7 +129,7 @@ mod tests {
         leaves.retain(|(shard, row), _| !(shard.0 == 1 && *row < 3 || shard.0 == 0 && *row > 4));
         for range in [0..1, 90_000..210_000, 16_383..16_385, 299_999..300_000, 0..300_000] {
             let needed = leaves_of(code(), pack.len() as u64, &range);
-            let bytes = assemble(code(), &mut leaves.clone(), &needed, drop).unwrap();
+            let bytes = assemble(code(), &mut leaves.clone(), &needed, NOBODY).unwrap();
             let shard_len = code().shard_len(pack.len() as u64);
             let skip =
                 range.start - u64::from(needed[0].0.0) * shard_len - u64::from(needed[0].1.start) * LEAF_LEN as u64;
@@ -139,7 +144,7 @@ mod tests {
         let mut leaves = whole.clone();
         leaves.retain(|(shard, _), _| shard.0 > 1); // the data of 0 and 1 is lost
         let mut told = Vec::new();
-        assemble(code(), &mut leaves, &[(ShardIndex(1), 1..3)], |decoded| told.push(decoded)).unwrap();
+        assemble(code(), &mut leaves, &[(ShardIndex(1), 1..3)], Some(|decoded| told.push(decoded))).unwrap();
         told.sort_by_key(|(shard, ..)| *shard);
         assert_eq!(told.iter().map(|(shard, row, _)| (shard.0, *row)).collect::<Vec<_>>(), [(0, 1), (1, 1)]);
         for (shard, row, run) in told {
@@ -148,9 +153,19 @@ mod tests {
     }
 
     #[test]
+    fn where_nobody_takes_the_rest_what_is_needed_is_decoded_and_nothing_else() {
+        let whole = coded(&pack());
+        let mut leaves = whole.clone();
+        leaves.retain(|(shard, _), _| shard.0 > 1);
+        let bytes = assemble(code(), &mut leaves, &[(ShardIndex(1), 1..3)], NOBODY).unwrap();
+        assert_eq!(bytes, [&whole[&(ShardIndex(1), 1)][..], &whole[&(ShardIndex(1), 2)]].concat());
+        assert!(leaves.keys().all(|(shard, _)| shard.0 != 0));
+    }
+
+    #[test]
     fn too_few_shards_of_a_row_are_an_error() {
         let mut leaves = coded(&pack());
         leaves.retain(|(shard, _), _| shard.0 > 2);
-        assert!(assemble(code(), &mut leaves, &[(ShardIndex(0), 0..1)], drop).is_err());
+        assert!(assemble(code(), &mut leaves, &[(ShardIndex(0), 0..1)], NOBODY).is_err());
     }
 }
