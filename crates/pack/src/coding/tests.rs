@@ -189,6 +189,16 @@ fn code_and_shards() -> impl Strategy<Value = (u32, u32, Vec<usize>)> {
     })
 }
 
+/// How parity follows from data depends on how many there are of both, and what was found for one code is remembered.
+#[test]
+fn the_same_shards_of_another_code_are_other_sums() {
+    for n in [5, 6, 9, 12, 40] {
+        let (code, _, _, shards) = coded(4, n, 4 * LEAF_LEN);
+        let rows = decode_rows(code, &[ShardIndex(0)], &pick(&shards, &[1, 2, 3, 4])).unwrap();
+        assert!(rows[0] == shards[0], "4 of {n}");
+    }
+}
+
 #[test]
 fn each_shard_of_a_wide_code_is_the_sum_of_any_others() {
     let (code, _, _, shards) = coded(70, 100, 70 * LEAF_LEN);
