@@ -183,15 +183,38 @@ pub async fn run(node: Arc<Node>) {
         let in_vain = look.rebuilds.iter().any(|it| rebuilt.contains(&(it.pack, it.shard)));
         node.repair.show(look.view, look.overview);
         rebuilt = silence.during(rebuild_all(&node, look.rebuilds, &mut budget)).await;
-        let pause = match (nothing_due, rebuilt.is_empty() || in_vain) {
-            (true, _) => {
-                silence.during(drop_spares(&node, look.spares)).await;
-                rest.max(if others_rebuild { every.min(OTHERS_REBUILD) } else { every })
-            }
-            (false, true) => rest.max(every),
-            (false, false) => rest.min(every),
+        if nothing_due {
+            silence.during(drop_spares(&node, look.spares)).await;
+        }
+        let led_to = match (nothing_due, rebuilt.is_empty() || in_vain) {
+            (true, _) if others_rebuild => LedTo::OthersRebuild,
+            (true, _) | (false, true) => LedTo::Nothing,
+            (false, false) => LedTo::Rebuilding,
         };
+        let pause = led_to.pause(rest, every);
         silence.until(looked + pause, gone).await;
+    }
+}
+
+/// What a look led to.
+#[derive(Clone, Copy)]
+enum LedTo {
+    /// Nothing is to be done, or nothing could be.
+    Nothing,
+    /// Others have something to rebuild.
+    OthersRebuild,
+    /// Something was rebuilt here.
+    Rebuilding,
+}
+
+impl LedTo {
+    /// From this look to the next, where `rest` keeps looking to its part of the time.
+    fn pause(self, rest: Duration, every: Duration) -> Duration {
+        match self {
+            Self::Nothing => rest.max(every),
+            Self::OthersRebuild => rest.max(every.min(OTHERS_REBUILD)),
+            Self::Rebuilding => rest.min(every),
+        }
     }
 }
 
@@ -464,6 +487,16 @@ mod tests {
         assert!((300..=400).contains(&missing.len()), "{}", missing.len());
         let left = time_left(&missing).unwrap();
         assert!(left.abs_diff(Duration::from_millis(100)) < Duration::from_millis(1), "{left:?}");
+    }
+
+    #[test]
+    fn who_rebuilt_looks_again_at_once_and_who_watches_others_more_often() {
+        let [short, second, every, long] = [5, 1000, 10_000, 60_000].map(Duration::from_millis);
+        let pauses =
+            |rest| [LedTo::Nothing, LedTo::OthersRebuild, LedTo::Rebuilding].map(|led_to| led_to.pause(rest, every));
+        assert_eq!(pauses(short), [every, second, short]);
+        assert_eq!(pauses(long), [long, long, every], "an archive so large that a look takes long");
+        assert_eq!(LedTo::OthersRebuild.pause(short, short), short, "no less often than without them");
     }
 
     #[test]
