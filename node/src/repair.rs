@@ -28,13 +28,13 @@ use crate::serving::WANT_LEAVES_MAX;
 const REBUILDS_MAX: usize = 2;
 /// Shards rebuilt before the network is looked at again: a pack that became more endangered meanwhile waits no longer.
 const REBUILDS_PER_LOOK: usize = 64;
-/// Looking takes at most this part of the time, however many packs there are: a hundredth.
+/// Looking takes at most this part of the time, however many packs there are: a hundredth, but for what follows a rebuild.
 const LOOK_REST: u32 = 99;
 /// How often to look where others have something to rebuild, so that `status` tells how they get on.
 const OTHERS_REBUILD: Duration = Duration::from_secs(1);
 /// What an estimate of the time left is drawn from: looks of the last minutes,
 const PROGRESS_SPAN: Duration = Duration::from_secs(300);
-/// at least this far apart.
+/// about this far apart.
 const PROGRESS_APART: Duration = Duration::from_secs(1);
 
 /// How repair stands, as this node sees it.
@@ -179,7 +179,7 @@ pub async fn run(node: Arc<Node>) {
         let (looked, rest) = (Instant::now(), took.min(took_before) * LOOK_REST);
         took_before = took;
         let (nothing_due, others_rebuild) = (look.rebuilds.is_empty(), look.overview.others_rebuild());
-        // What was rebuilt and is due again will be due for good, as where an entry with a later time places it elsewhere.
+        // What was rebuilt and is due again may be due for good, as where an entry with a later time places it elsewhere.
         let in_vain = look.rebuilds.iter().any(|it| rebuilt.contains(&(it.pack, it.shard)));
         node.repair.show(look.view, look.overview);
         rebuilt = silence.during(rebuild_all(&node, look.rebuilds, &mut budget)).await;
