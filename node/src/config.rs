@@ -241,33 +241,29 @@ mod tests {
         assert!(error.contains("gather_msec"), "{error}");
     }
 
-    #[test]
-    fn a_quota_is_a_part_of_what_is_offered() {
+    fn loaded(line: &str) -> Result<Config, String> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.toml");
-        let loaded = |percent: u64| {
-            std::fs::write(&path, format!("quota_percent = {percent}\n")).unwrap();
-            Config::load(&path).map(|config| config.quota(u64::MAX / 2))
-        };
-        assert_eq!((loaded(1).unwrap(), loaded(100).unwrap()), (u64::MAX / 200, u64::MAX / 2));
-        for percent in [0, 101] {
-            let error = loaded(percent).unwrap_err().to_string();
-            assert_eq!(error, format!("config.toml has quota_percent = {percent}; 1 to 100 is due"));
-        }
+        std::fs::write(&path, line).unwrap();
+        Config::load(&path).map_err(|error| error.to_string())
     }
 
     #[test]
-    fn lost_shards_are_looked_for_once_a_day_at_least() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("config.toml");
-        let loaded = |ms: u64| {
-            std::fs::write(&path, format!("repair_look_ms = {ms}\n")).unwrap();
-            Config::load(&path).map(|config| config.repair_look_ms)
-        };
-        assert_eq!((loaded(1).unwrap(), loaded(86_400_000).unwrap()), (1, 86_400_000));
-        for ms in [0, 86_400_001] {
-            let error = loaded(ms).unwrap_err().to_string();
-            assert_eq!(error, format!("config.toml has repair_look_ms = {ms}; 1 to 86400000 is due"));
+    fn a_quota_is_a_part_of_what_is_offered() {
+        let quota = |percent: u64| loaded(&format!("quota_percent = {percent}")).unwrap().quota(u64::MAX / 2);
+        assert_eq!((quota(1), quota(100)), (u64::MAX / 200, u64::MAX / 2));
+    }
+
+    #[test]
+    fn a_number_out_of_its_range_is_refused_by_name() {
+        for (key, min, max) in [("quota_percent", 1, 100), ("repair_look_ms", 1, 86_400_000)] {
+            for got in [min, max] {
+                loaded(&format!("{key} = {got}")).unwrap();
+            }
+            for got in [min - 1, max + 1] {
+                let error = loaded(&format!("{key} = {got}")).unwrap_err();
+                assert_eq!(error, format!("config.toml has {key} = {got}; {min} to {max} is due"));
+            }
         }
     }
 
