@@ -33,6 +33,14 @@ pub(crate) struct Cost {
     pub(crate) largest_rss_bytes: u64,
 }
 
+impl Cost {
+    /// The cost of processes that were at work together, each with its peak of resident bytes.
+    fn at_once(wall_s: f64, cpu_s: f64, peaks: &[u64]) -> Self {
+        let largest_rss_bytes = peaks.iter().copied().max().unwrap_or_default();
+        Self { wall_s, cpu_s, rss_bytes: peaks.iter().sum(), largest_rss_bytes }
+    }
+}
+
 impl Add for Cost {
     type Output = Self;
 
@@ -74,13 +82,9 @@ pub(crate) fn run_together(commands: &mut [Command], folder: &Path) -> Result<(C
         watched.into_iter().map(|watched| watched.join().expect("the watcher does not panic")).collect::<Vec<_>>()
     });
     let ended = ended.into_iter().collect::<Result<Vec<(f64, u64)>>>()?;
-    let cost = Cost {
-        wall_s: start.elapsed().as_secs_f64(),
-        cpu_s: children_cpu()? - cpu_before,
-        rss_bytes: ended.iter().map(|(_, rss)| rss).sum(),
-        largest_rss_bytes: ended.iter().map(|(_, rss)| *rss).max().unwrap_or_default(),
-    };
-    Ok((cost, ended.into_iter().map(|(wall_s, _)| wall_s).collect()))
+    let (ends, peaks): (Vec<f64>, Vec<u64>) = ended.into_iter().unzip();
+    let cost = Cost::at_once(start.elapsed().as_secs_f64(), children_cpu()? - cpu_before, &peaks);
+    Ok((cost, ends))
 }
 
 /// Waits until a child ends; when that was, and its peak of resident bytes.
@@ -112,12 +116,7 @@ pub(crate) fn beside(processes: &[u32], work: impl FnOnce() -> Result<Cost>) -> 
     let cpu_before = cpu()?;
     let cost = work()?;
     let peaks = processes.iter().map(|pid| peak_rss(*pid)).collect::<Result<Vec<u64>>>()?;
-    let theirs = Cost {
-        wall_s: 0.0,
-        cpu_s: cpu()? - cpu_before,
-        rss_bytes: peaks.iter().sum(),
-        largest_rss_bytes: peaks.into_iter().max().unwrap_or_default(),
-    };
+    let theirs = Cost::at_once(0.0, cpu()? - cpu_before, &peaks);
     Ok(cost + theirs)
 }
 
@@ -227,7 +226,7 @@ mod tests {
     #[test]
     fn a_command_costs_time_processor_time_and_memory() {
         let folder = tempfile::tempdir().unwrap();
-        let script = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done";
+        let script = "i=0; while [ $i -lt 500000 ]; do i=$((i+1)); done";
         let cost = run(&mut shell(script), folder.path()).unwrap();
         assert!(cost.wall_s > 0.0 && cost.cpu_s > 0.0 && cost.rss_bytes > 100_000, "{cost:?}");
     }
@@ -247,7 +246,14 @@ mod tests {
         let mut both = [shell(&script(&one, &two)), shell(&script(&two, &one))];
         let (cost, ends) = run_together(&mut both, folder.path()).unwrap();
         assert!(ends.len() == 2 && ends.iter().all(|end| *end > 0.0 && *end <= cost.wall_s), "{ends:?} {cost:?}");
-        assert!(cost.rss_bytes > cost.largest_rss_bytes, "{cost:?}");
+    }
+
+    #[test]
+    fn peaks_of_processes_at_work_together_add_up_and_the_largest_is_kept() {
+        let both = Cost::at_once(2.0, 1.0, &[30, 20]);
+        assert_eq!((both.rss_bytes, both.largest_rss_bytes), (50, 30));
+        let three = both + Cost::at_once(0.0, 1.0, &[40]);
+        assert_eq!(three, Cost { wall_s: 2.0, cpu_s: 2.0, rss_bytes: 90, largest_rss_bytes: 40 });
     }
 
     #[test]
