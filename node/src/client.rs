@@ -22,6 +22,7 @@ use hyper::header::{CONTENT_RANGE, RANGE};
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 
 /// Read buffer of a connection: large, since a body is gigabytes and the socket is local.
@@ -91,6 +92,15 @@ pub enum ClientError {
         /// The limit.
         max: usize,
     },
+    /// An answer that begins with something else than is due.
+    #[error("the answer to {path} begins with something else than is due")]
+    Beginning {
+        /// What was asked.
+        path: String,
+    },
+    /// The file that the answer goes into cannot be handed over.
+    #[error("the open file cannot be handed to the node: {0}")]
+    File(io::Error),
     /// The answer lacks a header it always has, or has it with another content.
     #[error("the answer to {path} has no proper {header} header")]
     Header {
@@ -117,7 +127,8 @@ impl ClientError {
             Self::BrokeOff(_) | Self::CutShort { .. } => {
                 "see the node's log; nothing it acknowledged is lost".to_owned()
             }
-            Self::Unreadable { .. } | Self::TooLong { .. } | Self::Header { .. } => {
+            Self::File(_) => "pass `-o -` and redirect the standard output".to_owned(),
+            Self::Unreadable { .. } | Self::TooLong { .. } | Self::Header { .. } | Self::Beginning { .. } => {
                 "the command line and the node may be of different versions; compare `bithealth --version`".to_owned()
             }
         }
@@ -457,7 +468,22 @@ impl Client {
         range: Option<ByteRange>,
         body: Body,
     ) -> Result<Response<Incoming>, ClientError> {
-        let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.unconnected(error))?;
+        let stream = self.connect().await?;
+        self.send_over(stream, method, path, range, body).await
+    }
+
+    async fn connect(&self) -> Result<UnixStream, ClientError> {
+        UnixStream::connect(&self.socket).await.map_err(|error| self.unconnected(error))
+    }
+
+    async fn send_over(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        method: Method,
+        path: &str,
+        range: Option<ByteRange>,
+        body: Body,
+    ) -> Result<Response<Incoming>, ClientError> {
         let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
             .max_buf_size(BUFFER_LEN)
             .handshake(TokioIo::new(stream))
@@ -599,6 +625,10 @@ impl<T: DeserializeOwned> Lines<T> {
         serde_json::from_slice(line).map_err(|error| ClientError::Unreadable { path: self.path.clone(), error })
     }
 }
+
+mod into;
+
+pub use into::GetIntoAnswer;
 
 #[cfg(test)]
 pub(crate) mod memory;

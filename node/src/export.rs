@@ -216,9 +216,9 @@ async fn stream_record(node: &Arc<Node>, record: RecordId, buffers: &mpsc::Sende
     let reading = Reading::begin(node, record).await.map_err(|error| error.to_string())?;
     let len = reading.plaintext_len();
     let mut parts = reading.stream(0..len);
-    while let Some(part) = parts.recv().await {
-        let part = part.map_err(|error| error.to_string())?;
-        for bytes in [data_frame_head(part.len()), part] {
+    while let Some(opened) = parts.recv().await {
+        let opened = opened.map_err(|error| error.to_string())?;
+        for bytes in opened.into_iter().flat_map(|part| [data_frame_head(part.len()), part]) {
             if buffers.send(bytes).await.is_err() {
                 return Ok(false);
             }

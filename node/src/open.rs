@@ -1,6 +1,8 @@
 //! Reading a record back: from our own packs, or from whoever holds the shards of the pack it lies in.
 
 use std::collections::HashSet;
+use std::fs::File;
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +12,7 @@ use bithealth_exchange::Priority;
 use bithealth_grant::{OrganisationSealing, Readers, Sealing};
 use bithealth_pack::{CatalogError, OpenError, Piece, RecordOpener, open_catalog};
 use bithealth_proto::v1::{self, CatalogRow};
+use bithealth_store::bulk::{self, Keep};
 use bithealth_types::{MemberId, PackId, RecordId};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
@@ -35,6 +38,8 @@ const RETRY: Duration = Duration::from_secs(10);
 const JOB_CHUNKS: usize = 4;
 /// Jobs under way for one reader, each of which holds 1 MiB twice while it opens it.
 const JOBS_MAX: usize = 4;
+/// Jobs that are done before the reader takes what they gave.
+const DONE_MAX: usize = 2;
 
 /// Why a record cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +74,14 @@ pub enum ReadRecordError {
         record: RecordId,
         /// What is wrong.
         error: VaultError,
+    },
+    /// The file that it goes into takes it not.
+    #[error("record {record} cannot be written into the file: {error}")]
+    Write {
+        /// The record.
+        record: RecordId,
+        /// What the system says.
+        error: io::Error,
     },
     /// Its bytes do not open.
     #[error("record {record} does not open: {error}")]
@@ -120,20 +133,49 @@ impl Reading {
     }
 
     /// The plaintext of `range`, in order, as it is opened. After an error nothing follows.
-    pub fn stream(mut self, range: Range<u64>) -> mpsc::Receiver<Result<Bytes, ReadRecordError>> {
-        let (plaintext, receiver) = mpsc::channel(8);
+    pub fn stream(self, range: Range<u64>) -> mpsc::Receiver<Result<Vec<Bytes>, ReadRecordError>> {
+        self.run(range, |_, parts| Ok(parts))
+    }
+
+    /// Writes the plaintext of `range` into `file`, from `offset` on, each part by whoever opened it; how much of it is there
+    /// without a gap, as it becomes more. After an error nothing follows.
+    pub fn write_into(
+        self,
+        range: Range<u64>,
+        file: File,
+        offset: u64,
+    ) -> mpsc::Receiver<Result<u64, ReadRecordError>> {
+        let (file, record) = (Arc::new(file), self.record);
+        self.run(range, move |at, parts| {
+            let parts = parts.iter().map(AsRef::as_ref).collect::<Vec<&[u8]>>();
+            let place = offset.saturating_add(at); // no file is as long, so the system refuses it
+            bulk::write_all_at(&file, &parts, place, Keep::for_offset(place))
+                .map_err(|error| ReadRecordError::Write { record, error })?;
+            Ok(at + parts.iter().map(|part| part.len() as u64).sum::<u64>())
+        })
+    }
+
+    /// Opens `range`, several parts at a time, each of which `then` gets with its place in the range, on the thread that
+    /// opened it. What that gives comes in order.
+    fn run<T: Send + 'static>(
+        mut self,
+        range: Range<u64>,
+        then: impl Fn(u64, Vec<Bytes>) -> Result<T, ReadRecordError> + Send + Sync + 'static,
+    ) -> mpsc::Receiver<Result<T, ReadRecordError>> {
+        let (done, receiver) = mpsc::channel(DONE_MAX);
         tokio::spawn(async move {
-            if let Err(error) = self.send(range, &plaintext).await {
-                let _ = plaintext.send(Err(error)).await; // the reader has gone
+            if let Err(error) = self.send(range, Arc::new(then), &done).await {
+                let _ = done.send(Err(error)).await; // the reader has gone
             }
         });
         receiver
     }
 
-    async fn send(
+    async fn send<T: Send + 'static>(
         &mut self,
         range: Range<u64>,
-        plaintext: &mpsc::Sender<Result<Bytes, ReadRecordError>>,
+        then: Arc<impl Fn(u64, Vec<Bytes>) -> Result<T, ReadRecordError> + Send + Sync + 'static>,
+        done: &mpsc::Sender<Result<T, ReadRecordError>>,
     ) -> Result<(), ReadRecordError> {
         if range.is_empty() {
             return Ok(());
@@ -142,15 +184,19 @@ impl Reading {
         let record = self.record;
         let pieces = self.opener.locate(range).map_err(|error| ReadRecordError::Open { record, error })?;
         let ahead = Ahead::new(&self.node, packs_of(&pieces));
-        let mut jobs: FuturesOrdered<JoinHandle<Result<Vec<Bytes>, ReadRecordError>>> = FuturesOrdered::new();
+        let mut jobs: FuturesOrdered<JoinHandle<Result<T, ReadRecordError>>> = FuturesOrdered::new();
+        let mut at = 0;
         for group in contiguous_groups(pieces) {
-            if jobs.len() == JOBS_MAX && !deliver(&mut jobs, plaintext).await? {
+            if jobs.len() == JOBS_MAX && !deliver(&mut jobs, done).await? {
                 return Ok(());
             }
-            jobs.push_back(self.open(group, &ahead));
+            let len = group.iter().map(|piece| piece.range.len() as u64).sum::<u64>();
+            let then = then.clone();
+            jobs.push_back(self.open(group, &ahead, move |parts| then(at, parts)));
+            at += len;
         }
         while !jobs.is_empty() {
-            if !deliver(&mut jobs, plaintext).await? {
+            if !deliver(&mut jobs, done).await? {
                 return Ok(());
             }
         }
@@ -169,8 +215,13 @@ impl Reading {
         Ok(())
     }
 
-    /// Starts to read and open a run of chunks.
-    fn open(&self, pieces: Vec<Piece>, ahead: &Arc<Ahead>) -> JoinHandle<Result<Vec<Bytes>, ReadRecordError>> {
+    /// Starts to read and open a run of chunks, which `then` gets.
+    fn open<T: Send + 'static>(
+        &self,
+        pieces: Vec<Piece>,
+        ahead: &Arc<Ahead>,
+        then: impl FnOnce(Vec<Bytes>) -> Result<T, ReadRecordError> + Send + 'static,
+    ) -> JoinHandle<Result<T, ReadRecordError>> {
         let (node, record, opener, run) = (self.node.clone(), self.record, self.opener.clone(), self.run.clone());
         let (salt, start, ahead) = (pieces[0].salt, pieces[0].offset, ahead.clone());
         let end = pieces.last().map_or(start, |piece| piece.offset + u64::from(piece.sealed_len));
@@ -181,7 +232,7 @@ impl Reading {
         });
         tokio::spawn(async move {
             let wanted = start..end;
-            let opening = Opening { opener, pieces };
+            let opening = Opening { record, opener, pieces, then };
             let bytes = match in_run {
                 Some(bytes) => bytes,
                 None => {
@@ -192,62 +243,59 @@ impl Reading {
                         Err(error) => Err((opening, error)),
                     });
                     let (opening, error) = match here.await {
-                        Ok(opened) => return opened.map_err(|error| ReadRecordError::Open { record, error }),
+                        Ok(done) => return done,
                         Err(failed) => failed,
                     };
                     let there = locate_there(&node, record, &salt, error)?;
                     let fetched = ahead.read(&salt, &there, wanted).await;
                     let fetched = fetched.map_err(|error| ReadRecordError::Fetch { record, error })?;
-                    return opening.open_on_worker(record, || fetched.bytes()).await;
+                    return opening.open_on_worker(|| fetched.bytes()).await;
                 }
             };
-            opening.open_on_worker(record, || Ok(bytes)).await
+            opening.open_on_worker(|| Ok(bytes)).await
         })
     }
 }
 
-/// Chunks that lie behind one another, to be opened.
-struct Opening {
+/// Chunks that lie behind one another, to be opened, and what is done with them then.
+struct Opening<F> {
+    record: RecordId,
     opener: Arc<RecordOpener>,
     pieces: Vec<Piece>,
+    then: F,
 }
 
-impl Opening {
+impl<T: Send + 'static, F: FnOnce(Vec<Bytes>) -> Result<T, ReadRecordError> + Send + 'static> Opening<F> {
     /// Opens them in the memory that holds them, if nobody else needs it.
-    fn open(self, bytes: Bytes) -> Result<Vec<Bytes>, OpenError> {
+    fn open(self, bytes: Bytes) -> Result<T, ReadRecordError> {
         let mut rest = BytesMut::from(bytes);
         let open = |piece: Piece| {
             let sealed = rest.split_to(rest.len().min(piece.sealed_len as usize));
             Ok(self.opener.chunk_in_place(piece.index, sealed)?.slice(piece.range))
         };
-        self.pieces.into_iter().map(open).collect()
+        let parts = self.pieces.into_iter().map(open).collect::<Result<Vec<Bytes>, OpenError>>();
+        (self.then)(parts.map_err(|error| ReadRecordError::Open { record: self.record, error })?)
     }
 
     async fn open_on_worker(
         self,
-        record: RecordId,
         bytes: impl FnOnce() -> Result<Bytes, FetchError> + Send + 'static,
-    ) -> Result<Vec<Bytes>, ReadRecordError> {
-        blocking(move || {
-            let bytes = bytes().map_err(|error| ReadRecordError::Fetch { record, error })?;
-            self.open(bytes).map_err(|error| ReadRecordError::Open { record, error })
+    ) -> Result<T, ReadRecordError> {
+        blocking(move || match bytes() {
+            Ok(bytes) => self.open(bytes),
+            Err(error) => Err(ReadRecordError::Fetch { record: self.record, error }),
         })
         .await
     }
 }
 
-/// Hands the oldest job's plaintext on; false if the reader has gone.
-async fn deliver(
-    jobs: &mut FuturesOrdered<JoinHandle<Result<Vec<Bytes>, ReadRecordError>>>,
-    plaintext: &mpsc::Sender<Result<Bytes, ReadRecordError>>,
+/// Hands on what the oldest job gave; false if the reader has gone.
+async fn deliver<T>(
+    jobs: &mut FuturesOrdered<JoinHandle<Result<T, ReadRecordError>>>,
+    done: &mpsc::Sender<Result<T, ReadRecordError>>,
 ) -> Result<bool, ReadRecordError> {
-    let Some(opened) = jobs.next().await else { return Ok(true) };
-    for bytes in opened.expect("opening does not panic")? {
-        if plaintext.send(Ok(bytes)).await.is_err() {
-            return Ok(false);
-        }
-    }
-    Ok(true)
+    let Some(ended) = jobs.next().await else { return Ok(true) };
+    Ok(done.send(Ok(ended.expect("opening does not panic")?)).await.is_ok())
 }
 
 /// Runs of chunks that lie behind one another in one pack.

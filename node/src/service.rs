@@ -1,5 +1,7 @@
 //! What this node does for the routes of the local API.
 
+use std::fs::File;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,13 +14,15 @@ use bithealth_http::api::{
     RecordInfo, RecordState, RecoveryInfo, RelayInfo, RepairInfo, RestoreEvent, RestorePhase, Status, StoredBytes,
     VerifyEvent, VerifyOptions, WitnessInfo,
 };
-use bithealth_http::{ByteRange, ByteStream, ErrorBody, ErrorCode, EventStream, ExportAnswer, GetAnswer, Service};
+use bithealth_http::{
+    ByteRange, ByteStream, ErrorBody, ErrorCode, EventStream, ExportAnswer, GetAnswer, Service, WrittenStream,
+};
 use bithealth_ledger::{Accused, State};
 use bithealth_proto::v1::{self, entry::Operation, evidence::Evidence};
 use bithealth_proto::{decode, encode};
 use bithealth_types::{ByteLen, Digest, Height, MemberId, NodeId, RecordId};
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::{Notify, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -44,6 +48,23 @@ impl Local {
         Self { node, stop }
     }
 
+    /// Begins to read a record, or a part of it; what it is, and which part.
+    async fn begin(
+        &self,
+        record: RecordId,
+        range: Option<ByteRange>,
+    ) -> Result<(Reading, RecordInfo, Range<u64>), ErrorBody> {
+        let reading = Reading::begin(&self.node, record).await.map_err(error_body)?;
+        let len = reading.plaintext_len();
+        let range = match range {
+            None => 0..len,
+            Some(range) => range.resolve(len).ok_or_else(|| ErrorBody::range_not_satisfiable(&record, len))?,
+        };
+        let found = reading.found.clone();
+        let info = self.on_node(move |node| describe(node, &found)).await;
+        Ok((reading, info, range))
+    }
+
     async fn on_node<T: Send + 'static>(&self, work: impl FnOnce(&Arc<Node>) -> T + Send + 'static) -> T {
         let node = self.node.clone();
         blocking(move || work(&node)).await
@@ -56,15 +77,22 @@ impl Service for Local {
     }
 
     async fn get(&self, record: RecordId, range: Option<ByteRange>) -> Result<GetAnswer, ErrorBody> {
-        let reading = Reading::begin(&self.node, record).await.map_err(error_body)?;
-        let len = reading.plaintext_len();
-        let range = match range {
-            None => 0..len,
-            Some(range) => range.resolve(len).ok_or_else(|| ErrorBody::range_not_satisfiable(&record, len))?,
-        };
-        let found = reading.found.clone();
-        let info = self.on_node(move |node| describe(node, &found)).await;
-        let body = ReceiverStream::new(reading.stream(range.clone())).map(|part| part.map_err(error_body)).boxed();
+        let (reading, info, range) = self.begin(record, range).await?;
+        let parts = ReceiverStream::new(reading.stream(range.clone())).map_err(error_body);
+        let body = parts.map_ok(|parts| stream::iter(parts).map(Ok)).try_flatten().boxed();
+        Ok(GetAnswer { info, range, body })
+    }
+
+    async fn get_into(
+        &self,
+        record: RecordId,
+        range: Option<ByteRange>,
+        file: File,
+        offset: u64,
+    ) -> Result<GetAnswer<WrittenStream>, ErrorBody> {
+        let (reading, info, range) = self.begin(record, range).await?;
+        let written = ReceiverStream::new(reading.write_into(range.clone(), file, offset));
+        let body = written.map_ok(ByteLen).map_err(error_body).boxed();
         Ok(GetAnswer { info, range, body })
     }
 
@@ -237,6 +265,7 @@ pub(crate) fn error_body(error: ReadRecordError) -> ErrorBody {
     let code = match &error {
         ReadRecordError::Unknown { .. } => ErrorCode::NotFound,
         ReadRecordError::Fetch { error: crate::fetch::FetchError::Unreachable { .. }, .. } => ErrorCode::Unreachable,
+        ReadRecordError::Write { .. } => ErrorCode::FileNotWritten,
         ReadRecordError::Fetch { .. }
         | ReadRecordError::Catalog { .. }
         | ReadRecordError::Damaged { .. }

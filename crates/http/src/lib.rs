@@ -9,6 +9,7 @@
 //! | `POST /v1/records` | [`Service::put`]: frames in, JSON lines of [`api::PutEvent`] out, both at once |
 //! | `GET /v1/records` | [`Service::list`]: JSON lines of [`api::RecordInfo`] |
 //! | `GET /v1/records/{record}` | [`Service::get`]: the bytes; `Range` is honoured |
+//! | `GET /v1/records/{record}?into=OFFSET` | [`Service::get_into`]: written into the open file that came with the connection ([`WithFile`]), JSON lines of [`api::GetEvent`] out |
 //! | `GET /v1/export` | [`Service::get_all`]: frames out |
 //! | `GET /v1/status`, `/v1/peers`, `/v1/members` | JSON |
 //! | `POST /v1/verify` | [`Service::verify`]: JSON lines of [`api::VerifyEvent`] |
@@ -37,6 +38,7 @@ mod frames;
 mod limit;
 mod metrics;
 mod monitor;
+mod passing;
 mod query;
 mod range;
 mod routes;
@@ -48,8 +50,9 @@ pub use error::{ErrorBody, ErrorCode};
 pub use frames::{FRAME_HEAD_LEN, FRAME_LEN_MAX, FrameError, Frames};
 pub use limit::CONNECTION_COUNT_MAX;
 pub use monitor::MonitorServer;
+pub use passing::WithFile;
 pub use query::{Query, QueryError, percent_encode};
 pub use range::ByteRange;
 pub use routes::RECORD_HEADER;
 pub use serve::{SHUTDOWN_GRACE, ServeError, TOKEN_LEN_MIN, TcpServer, UnixServer, serve_tcp, serve_unix};
-pub use service::{ByteStream, EventStream, ExportAnswer, GetAnswer, Service};
+pub use service::{ByteStream, EventStream, ExportAnswer, GetAnswer, Service, WrittenStream};

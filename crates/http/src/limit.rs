@@ -45,6 +45,12 @@ pub(crate) struct Counted<T> {
     _permit: OwnedSemaphorePermit,
 }
 
+impl<T> Counted<T> {
+    pub(crate) fn inner(&self) -> &T {
+        &self.io
+    }
+}
+
 impl<T: AsyncRead + Unpin> AsyncRead for Counted<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_read(cx, buf)

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{FromRequestParts, Path, Request, State};
+use axum::extract::{ConnectInfo, FromRequestParts, Path, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -10,18 +10,19 @@ use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use bithealth_types::{Digest, NodeId, RecordId};
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt};
+use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::api::{
-    COSIGNED_LEN_MAX, Change, CheckpointInfo, CheckpointOf, CosignedBy, EntryAt, ExportFilter, HeaderRange,
-    InviteOptions, KeepOptions, ListFilter, MemberInfo, OpenedAnswer, PeerInfo, ProofOf, ProposalInfo, PutOptions,
-    RECOVERY_LEN_MAX, RecordInfo, RecoveryInfo, Status, StopAnswer, VerifyOptions, WitnessInfo,
+    COSIGNED_LEN_MAX, Change, CheckpointInfo, CheckpointOf, CosignedBy, EntryAt, ExportFilter, GetEvent, GetOptions,
+    HeaderRange, InviteOptions, KeepOptions, ListFilter, MemberInfo, OpenedAnswer, PeerInfo, ProofOf, ProposalInfo,
+    PutOptions, RECOVERY_LEN_MAX, RecordInfo, RecoveryInfo, Status, StopAnswer, VerifyOptions, WitnessInfo,
 };
 use crate::body::{lines, streamed};
 use crate::error::{ErrorBody, ErrorCode};
+use crate::passing::Passed;
 use crate::query::{Query, percent_encode};
 use crate::range::ByteRange;
-use crate::service::{GetAnswer, Service};
+use crate::service::{GetAnswer, Service, WrittenStream};
 
 /// Carries the [`RecordInfo`] of a body, as JSON in ASCII.
 pub const RECORD_HEADER: &str = "bithealth-record";
@@ -121,11 +122,29 @@ async fn list<S: Service>(
 async fn read<S: Service>(
     State(service): State<Arc<S>>,
     Path(record): Path<String>,
+    Params(options): Params<GetOptions>,
+    passed: ConnectInfo<Passed>,
     headers: HeaderMap,
 ) -> Result<Response, ErrorBody> {
     let record: RecordId = record.parse().map_err(|error| ErrorBody::new(ErrorCode::BadRequest, error))?;
-    let answer = service.get(record, range_of(&headers, &record)).await?;
-    part(answer).await
+    let range = range_of(&headers, &record);
+    let Some(offset) = options.into else { return part(service.get(record, range).await?).await };
+    let file = passed.take().map_err(|error| {
+        let body = ErrorBody::new(ErrorCode::BadRequest, error);
+        body.with_next_step("hand over a regular file that is open for writing, or ask for the bytes without `into`")
+    })?;
+    written(service.get_into(record, range, file, offset).await?).await
+}
+
+/// How the writing goes on. Waits for its first result, so that what fails before is answered with its own status.
+async fn written(GetAnswer { info, range, mut body }: GetAnswer<WrittenStream>) -> Result<Response, ErrorBody> {
+    let first = body.next().await.transpose()?;
+    let found = GetEvent::Found { info, start: range.start, end: range.end };
+    let later = stream::iter(first.map(Ok)).chain(body).map(|written| match written {
+        Ok(bytes) => GetEvent::Written { bytes },
+        Err(error) => GetEvent::Failed { error },
+    });
+    Ok(lines(stream::iter([found]).chain(later).boxed()))
 }
 
 /// The range asked for, unless it is for another version than this one (If-Range, RFC 9110, 13.1.5).

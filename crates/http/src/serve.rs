@@ -15,6 +15,7 @@ use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::watch;
 
 use crate::limit::{CONNECTION_COUNT_MAX, Limited};
+use crate::passing::{Carries, FileListener, Passed};
 use crate::routes;
 use crate::service::Service;
 use crate::token;
@@ -136,7 +137,7 @@ impl UnixServer {
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), ServeError> {
         let routes = routes::shared(Arc::clone(&service)).merge(routes::socket_only(service));
-        let result = run(self.listener, routes, shutdown).await;
+        let result = run(FileListener(self.listener), routes, shutdown).await;
         let _ = std::fs::remove_file(&self.path); // the next start replaces it anyway
         result
     }
@@ -226,7 +227,7 @@ pub(crate) async fn listen(address: SocketAddr, token: &str) -> Result<(TcpListe
 }
 
 /// Serves until `shutdown`, then gives what is under way [`SHUTDOWN_GRACE`]. What takes longer ends with the runtime.
-pub(crate) async fn run<L: Listener<Io: Unpin>>(
+pub(crate) async fn run<L: Listener<Io: Unpin + Carries>>(
     listener: L,
     routes: Router,
     shutdown: impl Future<Output = ()> + Send + 'static,
@@ -241,6 +242,7 @@ where
         let _ = began.send(true); // nobody waits once serving ended
     };
     let limited = Limited::new(listener, CONNECTION_COUNT_MAX);
+    let routes = routes.into_make_service_with_connect_info::<Passed>();
     let serving = axum::serve(limited, routes).with_graceful_shutdown(shutdown).into_future();
     let grace = async {
         if begins.wait_for(|began| *began).await.is_err() {

@@ -1,9 +1,10 @@
 //! What a node does for the routes.
 
+use std::fs::File;
 use std::future::Future;
 use std::ops::Range;
 
-use bithealth_types::{Digest, NodeId, RecordId};
+use bithealth_types::{ByteLen, Digest, NodeId, RecordId};
 use bytes::Bytes;
 use futures::stream::BoxStream;
 
@@ -21,14 +22,17 @@ pub type ByteStream = BoxStream<'static, Result<Bytes, ErrorBody>>;
 /// Items of a long answer, as they come.
 pub type EventStream<T> = BoxStream<'static, T>;
 
+/// How many bytes are in a file without a gap, as they become more.
+pub type WrittenStream = BoxStream<'static, Result<ByteLen, ErrorBody>>;
+
 /// A record, or a part of one.
-pub struct GetAnswer {
+pub struct GetAnswer<B = ByteStream> {
     /// What it is.
     pub info: RecordInfo,
-    /// Which of its bytes follow.
+    /// Which of its bytes are meant.
     pub range: Range<u64>,
-    /// Exactly those bytes.
-    pub body: ByteStream,
+    /// Exactly those bytes, or how far they are written.
+    pub body: B,
 }
 
 /// Many records in one stream.
@@ -57,6 +61,15 @@ pub trait Service: Send + Sync + 'static {
         record: RecordId,
         range: Option<ByteRange>,
     ) -> impl Future<Output = Result<GetAnswer, ErrorBody>> + Send;
+
+    /// Writes what [`Service::get`] would answer into `file`, from `offset` on.
+    fn get_into(
+        &self,
+        record: RecordId,
+        range: Option<ByteRange>,
+        file: File,
+        offset: u64,
+    ) -> impl Future<Output = Result<GetAnswer<WrittenStream>, ErrorBody>> + Send;
 
     /// The records that fit.
     fn list(&self, filter: ListFilter) -> impl Future<Output = Result<EventStream<RecordInfo>, ErrorBody>> + Send;

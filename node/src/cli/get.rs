@@ -7,8 +7,8 @@ pub(crate) mod target;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-use bithealth_http::ByteRange;
 use bithealth_http::api::{ExportFilter, RecordInfo};
+use bithealth_http::{ByteRange, ErrorCode};
 use bithealth_types::{ByteLen, RecordId};
 use futures::TryStreamExt;
 
@@ -17,7 +17,7 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::progress;
 use super::show::{Show, len};
-use crate::client::{Client, GetAnswer};
+use crate::client::{Client, ClientError, GetAnswer, GetIntoAnswer};
 
 pub(crate) use many::get_many;
 use names::safe_name;
@@ -48,20 +48,18 @@ async fn get_one(
     output: Option<PathBuf>,
     show: Show,
 ) -> Result<Exit, Failure> {
-    let answer = client.get(record, range).await?;
     if output.as_deref() == Some(Path::new(STDOUT_IS)) {
-        return to_stdout(answer, show).await;
+        return to_stdout(client.get(record, range).await?, show).await;
     }
-    let path = path_for(output, &answer.info)?;
-    let bar = progress::bytes(show, Some(answer.range.end - answer.range.start));
-    let GetAnswer { info, range, mut body } = answer;
-    let mut target = Target::new(&path).map_err(|error| Failure::file(&path, error))?;
-    while let Some(bytes) = body.try_next().await? {
-        // A page cache takes this in microseconds; a worker thread of the runtime may wait for that.
-        target.write(&bytes).map_err(|error| Failure::file(&path, error))?;
-        bar.inc(bytes.len() as u64);
+    let folder = folder_for(output.as_deref());
+    let target = Target::in_folder(&folder).map_err(|error| Failure::file(&folder, error))?;
+    let GetIntoAnswer { info, range, mut written } = client.get_into(record, range, target.file()).await?;
+    let path = path_for(output, &info)?;
+    let bar = progress::bytes(show, Some(range.end - range.start));
+    while let Some(len) = written.try_next().await.map_err(|error| unwritten(&path, error))? {
+        bar.set_position(len);
     }
-    target.finish_durably().map_err(|error| Failure::file(&path, error))?;
+    target.finish_durably(&path).map_err(|error| Failure::file(&path, error))?;
     bar.finish_and_clear();
     let path = path.to_string_lossy();
     let bytes = ByteLen(range.end - range.start);
@@ -84,6 +82,26 @@ async fn to_stdout(mut answer: GetAnswer, show: Show) -> Result<Exit, Failure> {
     stdout.flush().map_err(|error| Failure::io("the standard output", error))?;
     bar.finish_and_clear();
     Ok(Exit::Done)
+}
+
+/// What a failed read of a record into a file is; if the file is the reason, it is named.
+fn unwritten(path: &Path, error: ClientError) -> Failure {
+    match error {
+        ClientError::Refused(body) if body.error == ErrorCode::FileNotWritten => {
+            Failure::new(format_args!("{}: {}", path.display(), body.message)).next(body.next_step)
+        }
+        error => error.into(),
+    }
+}
+
+/// In which folder one record goes.
+fn folder_for(output: Option<&Path>) -> PathBuf {
+    let folder = match output {
+        Some(folder) if folder.is_dir() => Some(folder),
+        Some(file) => file.parent(),
+        None => None,
+    };
+    folder.filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
 }
 
 /// Where one record goes: the file named, into the folder named, or a new file of the record's name here.
@@ -131,6 +149,9 @@ mod tests {
         assert_eq!(path(None, "a/no such file.json"), Path::new("no such file.json"));
         assert_eq!(path(None, "../.."), Path::new("_"));
         assert_eq!(path(None, ""), Path::new(&"01".repeat(16)));
+        assert_eq!(folder_for(Some(folder.path())), folder.path());
+        assert_eq!(folder_for(Some(&folder.path().join("new"))), folder.path());
+        assert_eq!([folder_for(Some(Path::new("new"))), folder_for(None)], [Path::new("."); 2]);
     }
 
     #[test]

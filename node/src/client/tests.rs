@@ -42,6 +42,51 @@ async fn a_read_that_cannot_go_on_ends_with_the_node_s_reason() {
     assert!(matches!(&error, ClientError::Refused(body) if body.error == ErrorCode::Unreachable), "{error}");
 }
 
+/// What is in a file once all is written, and how far it was told to be in between.
+async fn written(node: &Node, record: RecordId, range: Option<ByteRange>) -> (Vec<u8>, Vec<u64>) {
+    let path = node.path("into");
+    let answer = node.client.get_into(record, range, &std::fs::File::create(&path).unwrap()).await.unwrap();
+    let told = answer.written.try_collect().await.unwrap();
+    (std::fs::read(path).unwrap(), told)
+}
+
+#[tokio::test]
+async fn a_record_and_its_parts_are_written_into_an_open_file() {
+    let (node, record) = Node::with("x", counting(100)).await;
+    assert_eq!(written(&node, record, None).await, (counting(100), vec![100]));
+    let last = Some(ByteRange::Last { len: 3 });
+    assert_eq!(written(&node, record, last).await, (vec![97, 98, 99], vec![3]));
+    let (empty, record) = Node::with("none", vec![]).await;
+    assert!(written(&empty, record, None).await.0.is_empty());
+}
+
+#[tokio::test]
+async fn a_write_that_breaks_off_is_taken_up_where_it_stopped() {
+    let (node, record) = Node::with("x", counting(50)).await;
+    node.memory.break_bodies_after(7);
+    let (bytes, told) = written(&node, record, Some(ByteRange::From { first: 10 })).await;
+    assert_eq!((bytes, told), (counting(50)[10..].to_vec(), vec![7, 14, 21, 28, 35, 40]));
+}
+
+#[tokio::test]
+async fn a_write_that_cannot_go_on_ends_with_the_node_s_reason() {
+    let (node, record) = Node::with("x", counting(100)).await;
+    node.memory.break_bodies_after(7);
+    let file = tempfile::tempfile().unwrap();
+    let mut answer = node.client.get_into(record, None, &file).await.unwrap();
+    answer.written.try_next().await.unwrap();
+    node.memory.break_bodies_after(0);
+    let error = answer.written.try_collect::<Vec<u64>>().await.unwrap_err();
+    assert!(matches!(&error, ClientError::Refused(body) if body.error == ErrorCode::Unreachable), "{error}");
+}
+
+#[tokio::test]
+async fn what_is_no_file_is_not_written_into() {
+    let (node, record) = Node::with("x", counting(10)).await;
+    let refused = node.client.get_into(record, None, &std::fs::File::open("/dev/null").unwrap()).await;
+    assert!(matches!(refused.err(), Some(ClientError::Refused(body)) if body.error == ErrorCode::BadRequest));
+}
+
 #[tokio::test]
 async fn a_refusal_is_told_with_its_code() {
     let node = Node::start().await;

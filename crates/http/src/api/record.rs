@@ -3,6 +3,7 @@
 use bithealth_types::{ByteLen, Height, NodeId, RecordId};
 use serde::{Deserialize, Serialize};
 
+use crate::error::ErrorBody;
 use crate::query::{Query, QueryError, value};
 
 /// Most records of one list; a longer one goes on with `after`.
@@ -138,6 +139,55 @@ impl Query for ExportFilter {
         }
         Ok(filter)
     }
+}
+
+/// How a record is wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GetOptions {
+    /// From which byte on it is written into the open file that comes with the connection; `None`: it is the answer.
+    pub into: Option<u64>,
+}
+
+impl Query for GetOptions {
+    fn pairs(&self) -> Vec<(&'static str, String)> {
+        self.into.map(|offset| ("into", offset.to_string())).into_iter().collect()
+    }
+
+    fn from_pairs(pairs: &[(String, String)]) -> Result<Self, QueryError> {
+        let mut options = Self::default();
+        for pair in pairs {
+            match pair.0.as_str() {
+                "into" => options.into = Some(value(pair, "a number of bytes")?),
+                _ => return Err(QueryError::UnknownKey { key: pair.0.clone(), known: "into" }),
+            }
+        }
+        Ok(options)
+    }
+}
+
+/// What happens while a record is written into an open file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum GetEvent {
+    /// Comes first.
+    Found {
+        /// What it is.
+        info: RecordInfo,
+        /// The first of its bytes that are written.
+        start: u64,
+        /// The byte behind the last of them.
+        end: u64,
+    },
+    /// From time to time, and once all are.
+    Written {
+        /// So many of them are in the file without a gap.
+        bytes: ByteLen,
+    },
+    /// Nothing more comes.
+    Failed {
+        /// Why not.
+        error: ErrorBody,
+    },
 }
 
 #[cfg(test)]

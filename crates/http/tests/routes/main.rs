@@ -5,10 +5,10 @@ mod memory;
 use std::sync::Arc;
 
 use bithealth_http::api::{
-    COSIGNED_LEN_MAX, ListFilter, PutEvent, PutOptions, Readiness, RecordInfo, Wait, WitnessInfo,
+    COSIGNED_LEN_MAX, GetEvent, ListFilter, PutEvent, PutOptions, Readiness, RecordInfo, Wait, WitnessInfo,
 };
-use bithealth_http::{ErrorBody, ErrorCode, MonitorServer, Query, RECORD_HEADER, TcpServer};
-use bithealth_types::RecordId;
+use bithealth_http::{ErrorBody, ErrorCode, MonitorServer, Query, RECORD_HEADER, TcpServer, WithFile};
+use bithealth_types::{ByteLen, RecordId};
 use bytes::Bytes;
 use futures::channel::mpsc;
 use futures::{SinkExt, Stream, StreamExt};
@@ -103,6 +103,43 @@ async fn a_range_is_answered_with_its_bytes_only() {
         assert_eq!(response.headers()[CONTENT_RANGE], content_range);
         assert_eq!(bytes(response).await, want, "{range}");
     }
+}
+
+#[tokio::test]
+async fn a_record_is_written_into_the_file_that_came() {
+    let node = Node::start(with_ten()).await;
+    let file = tempfile::tempfile().unwrap();
+    let into = |path: &str| request(Method::GET, &format!("/v1/records/{TEN}?into={path}"), &[(RANGE, "bytes=2-4")]);
+    let carrying = WithFile::new(node.connect().await, file.try_clone().unwrap().into());
+    let response = send(carrying, into("1")).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    let events: Vec<GetEvent> = lines(&bytes(response).await);
+    assert!(matches!(&events[0], GetEvent::Found { info, start: 2, end: 5 } if info.record == TEN), "{events:?}");
+    assert_eq!(events[1..], [GetEvent::Written { bytes: ByteLen(3) }]);
+    let mut got = [9; 4];
+    std::os::unix::fs::FileExt::read_exact_at(&file, &mut got, 0).unwrap();
+    assert_eq!(got, [0, 2, 3, 4]);
+    // Without a file, or with what is none, nothing is written anywhere.
+    let pipe = WithFile::new(node.connect().await, std::io::pipe().unwrap().1.into());
+    for response in [send(node.connect().await, into("0")).await, send(pipe, into("0")).await] {
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+        assert!(error(response).await.next_step.contains("without `into`"));
+    }
+}
+
+#[tokio::test]
+async fn a_write_that_fails_says_so_behind_what_was_written() {
+    let memory = with_ten();
+    memory.fail_bodies_after(4);
+    let node = Node::start(memory).await;
+    let carrying = WithFile::new(node.connect().await, tempfile::tempfile().unwrap().into());
+    let response = send(carrying, request(Method::GET, &format!("/v1/records/{TEN}?into=0"), &[])).await;
+    let events: Vec<GetEvent> = lines(&bytes(response).await);
+    assert_eq!(events[1], GetEvent::Written { bytes: ByteLen(4) });
+    assert!(
+        matches!(&events[2..], [GetEvent::Failed { error }] if error.error == ErrorCode::Unreachable),
+        "{events:?}"
+    );
 }
 
 #[tokio::test]

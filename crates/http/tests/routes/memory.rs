@@ -1,6 +1,8 @@
 //! A service that keeps records in memory, and a node that serves it on a socket.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -155,6 +157,25 @@ impl Service for Memory {
         };
         let body = self.body(bytes.slice(range.start as usize..range.end as usize));
         Ok(GetAnswer { info, range, body })
+    }
+
+    async fn get_into(
+        &self,
+        record: RecordId,
+        range: Option<ByteRange>,
+        file: File,
+        offset: u64,
+    ) -> Result<GetAnswer<WrittenStream>, ErrorBody> {
+        let GetAnswer { info, range, body } = self.get(record, range).await?;
+        let mut len = 0;
+        let written = body.map(move |part| {
+            let part = part?;
+            let full = |error| ErrorBody::new(ErrorCode::FileNotWritten, error);
+            file.write_all_at(&part, offset + len).map_err(full)?;
+            len += part.len() as u64;
+            Ok(ByteLen(len))
+        });
+        Ok(GetAnswer { info, range, body: written.boxed() })
     }
 
     async fn list(&self, filter: ListFilter) -> Result<EventStream<RecordInfo>, ErrorBody> {

@@ -14,6 +14,9 @@ use std::io::{self, IoSlice, IoSliceMut};
 /// A transfer of at least this many bytes is bulk.
 pub const BULK_LEN: usize = 512 << 10;
 
+/// What is written behind this place of a file that somebody reads as a whole later is bulk: of shorter files all is kept.
+const CACHED_LEN_MAX: u64 = 8 << 20;
+
 /// Parts handed to one call: the limit of Linux (`IOV_MAX`).
 const PARTS_AT_ONCE: usize = 1024;
 
@@ -30,6 +33,11 @@ impl Keep {
     /// What suits a transfer of `len` bytes.
     pub fn for_len(len: usize) -> Self {
         if len >= BULK_LEN { Self::Uncached } else { Self::Cached }
+    }
+
+    /// What suits a write at `offset` of a file that grows to a length not known yet.
+    pub fn for_offset(offset: u64) -> Self {
+        if offset >= CACHED_LEN_MAX { Self::Uncached } else { Self::Cached }
     }
 }
 

@@ -7,9 +7,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bithealth_store::bulk::{self, Keep};
 
-/// A file longer than this is written past the page cache, which it would only flush.
-const CACHED_LEN_MAX: u64 = 8 << 20;
-
 /// Tells apart the half files of this process.
 static COUNT: AtomicU64 = AtomicU64::new(0);
 
@@ -18,38 +15,46 @@ pub(crate) struct Target {
     file: File,
     len: u64,
     half: PathBuf,
-    path: PathBuf,
     finished: bool,
 }
 
 impl Target {
     /// Begins a file whose place is `path`.
     pub(crate) fn new(path: &Path) -> io::Result<Self> {
+        Self::in_folder(path.parent().unwrap_or(Path::new("")))
+    }
+
+    /// Begins a file whose place is in `folder`, the current one if that is empty.
+    pub(crate) fn in_folder(folder: &Path) -> io::Result<Self> {
         let index = COUNT.fetch_add(1, Ordering::Relaxed);
-        let half = path.with_file_name(format!(".bithealth-{}-{index}.part", std::process::id()));
+        let half = folder.join(format!(".bithealth-{}-{index}.part", std::process::id()));
         let file = OpenOptions::new().write(true).create_new(true).open(&half)?;
-        Ok(Self { file, len: 0, half, path: path.to_owned(), finished: false })
+        Ok(Self { file, len: 0, half, finished: false })
+    }
+
+    /// For somebody else to write.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
     }
 
     /// Appends.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let keep = if self.len < CACHED_LEN_MAX { Keep::Cached } else { Keep::Uncached };
-        bulk::write_all_at(&self.file, &[bytes], self.len, keep)?;
+        bulk::write_all_at(&self.file, &[bytes], self.len, Keep::for_offset(self.len))?;
         self.len += bytes.len() as u64;
         Ok(())
     }
 
     /// Moves it to its place.
-    pub(crate) fn finish(mut self) -> io::Result<()> {
-        std::fs::rename(&self.half, &self.path)?;
+    pub(crate) fn finish(mut self, path: &Path) -> io::Result<()> {
+        std::fs::rename(&self.half, path)?;
         self.finished = true;
         Ok(())
     }
 
     /// Moves it to its place once its bytes are on the disk.
-    pub(crate) fn finish_durably(self) -> io::Result<()> {
+    pub(crate) fn finish_durably(self, path: &Path) -> io::Result<()> {
         self.file.sync_all()?;
-        self.finish()
+        self.finish(path)
     }
 }
 
@@ -79,7 +84,7 @@ mod tests {
         target.write(b"ne").unwrap();
         target.write(b"w").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"old");
-        target.finish_durably().unwrap();
+        target.finish_durably(&path).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
         assert_eq!(names(&folder), ["x"]);
     }
