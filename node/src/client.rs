@@ -98,8 +98,8 @@ pub enum ClientError {
         /// What was asked.
         path: String,
     },
-    /// The file that the answer goes into cannot be handed over.
-    #[error("the open file cannot be handed to the node: {0}")]
+    /// The file that the answer goes into cannot be handed over, or not be written.
+    #[error("the file that it goes into: {0}")]
     File(io::Error),
     /// The answer lacks a header it always has, or has it with another content.
     #[error("the answer to {path} has no proper {header} header")]
@@ -127,7 +127,7 @@ impl ClientError {
             Self::BrokeOff(_) | Self::CutShort { .. } => {
                 "see the node's log; nothing it acknowledged is lost".to_owned()
             }
-            Self::File(_) => "pass `-o -` and redirect the standard output".to_owned(),
+            Self::File(_) => "free space where the file lies, or choose another place for it".to_owned(),
             Self::Unreadable { .. } | Self::TooLong { .. } | Self::Header { .. } | Self::Beginning { .. } => {
                 "the command line and the node may be of different versions; compare `bithealth --version`".to_owned()
             }

@@ -75,7 +75,7 @@ pub enum ReadRecordError {
         /// What is wrong.
         error: VaultError,
     },
-    /// The file that it goes into takes it not.
+    /// The file that it goes into cannot be written.
     #[error("record {record} cannot be written into the file: {error}")]
     Write {
         /// The record.
@@ -148,7 +148,7 @@ impl Reading {
         let (file, record) = (Arc::new(file), self.record);
         self.run(range, move |at, parts| {
             let parts = parts.iter().map(AsRef::as_ref).collect::<Vec<&[u8]>>();
-            let place = offset.saturating_add(at); // no file is as long, so the system refuses it
+            let place = offset + at;
             bulk::write_all_at(&file, &parts, place, Keep::for_offset(place))
                 .map_err(|error| ReadRecordError::Write { record, error })?;
             Ok(at + parts.iter().map(|part| part.len() as u64).sum::<u64>())
@@ -164,7 +164,11 @@ impl Reading {
     ) -> mpsc::Receiver<Result<T, ReadRecordError>> {
         let (done, receiver) = mpsc::channel(DONE_MAX);
         tokio::spawn(async move {
-            if let Err(error) = self.send(range, Arc::new(then), &done).await {
+            let mut jobs = Jobs::new();
+            let ended = self.send(range, Arc::new(then), &mut jobs, &done).await;
+            // Whoever hears of the end may count on nobody writing any more.
+            while jobs.next().await.is_some() {}
+            if let Err(error) = ended {
                 let _ = done.send(Err(error)).await; // the reader has gone
             }
         });
@@ -175,6 +179,7 @@ impl Reading {
         &mut self,
         range: Range<u64>,
         then: Arc<impl Fn(u64, Vec<Bytes>) -> Result<T, ReadRecordError> + Send + Sync + 'static>,
+        jobs: &mut Jobs<T>,
         done: &mpsc::Sender<Result<T, ReadRecordError>>,
     ) -> Result<(), ReadRecordError> {
         if range.is_empty() {
@@ -184,10 +189,9 @@ impl Reading {
         let record = self.record;
         let pieces = self.opener.locate(range).map_err(|error| ReadRecordError::Open { record, error })?;
         let ahead = Ahead::new(&self.node, packs_of(&pieces));
-        let mut jobs: FuturesOrdered<JoinHandle<Result<T, ReadRecordError>>> = FuturesOrdered::new();
         let mut at = 0;
         for group in contiguous_groups(pieces) {
-            if jobs.len() == JOBS_MAX && !deliver(&mut jobs, done).await? {
+            if jobs.len() == JOBS_MAX && !deliver(jobs, done).await? {
                 return Ok(());
             }
             let len = group.iter().map(|piece| piece.range.len() as u64).sum::<u64>();
@@ -196,7 +200,7 @@ impl Reading {
             at += len;
         }
         while !jobs.is_empty() {
-            if !deliver(&mut jobs, done).await? {
+            if !deliver(jobs, done).await? {
                 return Ok(());
             }
         }
@@ -238,9 +242,13 @@ impl Reading {
                 None => {
                     let (worker, range) = (node.clone(), wanted.clone());
                     // Read and opened in one go: a passage between threads costs as much as opening a small chunk.
-                    let here = blocking(move || match read_here(&worker, &salt, range) {
-                        Ok(bytes) => Ok(opening.open(bytes)),
-                        Err(error) => Err((opening, error)),
+                    let here = blocking(move || {
+                        let read = read_here(&worker, &salt, range);
+                        drop(worker); // so that a disk of somebody else that hangs holds no node that stops
+                        match read {
+                            Ok(bytes) => Ok(opening.open(bytes)),
+                            Err(error) => Err((opening, error)),
+                        }
                     });
                     let (opening, error) = match here.await {
                         Ok(done) => return done,
@@ -256,6 +264,9 @@ impl Reading {
         })
     }
 }
+
+/// Runs of chunks being read and opened, in order.
+type Jobs<T> = FuturesOrdered<JoinHandle<Result<T, ReadRecordError>>>;
 
 /// Chunks that lie behind one another, to be opened, and what is done with them then.
 struct Opening<F> {
@@ -291,7 +302,7 @@ impl<T: Send + 'static, F: FnOnce(Vec<Bytes>) -> Result<T, ReadRecordError> + Se
 
 /// Hands on what the oldest job gave; false if the reader has gone.
 async fn deliver<T>(
-    jobs: &mut FuturesOrdered<JoinHandle<Result<T, ReadRecordError>>>,
+    jobs: &mut Jobs<T>,
     done: &mpsc::Sender<Result<T, ReadRecordError>>,
 ) -> Result<bool, ReadRecordError> {
     let Some(ended) = jobs.next().await else { return Ok(true) };

@@ -1,6 +1,7 @@
 //! What this node does for the routes of the local API.
 
 use std::fs::File;
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -271,7 +272,12 @@ pub(crate) fn error_body(error: ReadRecordError) -> ErrorBody {
         | ReadRecordError::Damaged { .. }
         | ReadRecordError::Open { .. } => ErrorCode::Damaged,
     };
-    ErrorBody::new(code, error)
+    let kind = if let ReadRecordError::Write { error, .. } = &error { Some(error.kind()) } else { None };
+    let body = ErrorBody::new(code, error);
+    match kind {
+        None | Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => body,
+        Some(_) => body.with_next_step("choose another place for the file"),
+    }
 }
 
 fn list(node: &Arc<Node>, wanted: &ListFilter, rows: &mpsc::Sender<RecordInfo>) {

@@ -86,6 +86,35 @@ fn a_full_disk_is_reported_and_costs_nothing_that_was_acknowledged() {
     kept.check(&clinic, &folder.path().join("after a restart"));
 }
 
+#[test]
+fn a_record_that_does_not_fit_where_it_should_go_names_its_file_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(disk) = Disk::mount(folder.path().join("disk"), 2) else { return };
+    let clinic = Clinic::new(folder.path(), "north-1", "north");
+    clinic.init();
+    let mut clinic = clinic;
+    clinic.start();
+    // In one write that comes to nothing, and in several of which some are made.
+    for len in [900_000, 7_000_000] {
+        let original = folder.path().join(format!("{len}"));
+        write(&original, bytes_of(len as u64, len));
+        clinic.put(&original, &[]);
+        disk.fill(len as u64 / 2);
+        let record = clinic.record_named(&len.to_string());
+        let place = disk.0.join("came");
+        let failed = format!("{:?}", clinic.ask(&["get", &record, "--output", place.to_str().unwrap()]));
+        assert!(failed.contains(place.to_str().unwrap()) && failed.contains("No space left"), "{failed}");
+        let left: Vec<_> = std::fs::read_dir(&disk.0).unwrap().map(|it| it.unwrap().file_name()).collect();
+        assert_eq!(left, ["filler"]);
+        disk.empty();
+        if len < 1_000_000 {
+            clinic.done(&["get", &record, "--output", place.to_str().unwrap()]);
+            assert!(std::fs::read(&place).unwrap() == bytes_of(len as u64, len));
+            std::fs::remove_file(place).unwrap();
+        }
+    }
+}
+
 /// Records that were acknowledged.
 struct Kept {
     originals: PathBuf,

@@ -23,6 +23,6 @@ pub use network::{
 };
 pub use progress::{RestoreEvent, RestorePhase, VerifyEvent, VerifyOptions};
 pub use put::{PutEvent, PutOptions, SurviveWanted, Wait};
-pub use record::{ExportFilter, GetEvent, GetOptions, LIST_LIMIT_MAX, ListFilter, RecordInfo, RecordState};
+pub use record::{ExportFilter, GetEvent, GetOptions, INTO_MAX, LIST_LIMIT_MAX, ListFilter, RecordInfo, RecordState};
 pub use recovery::{KeepOptions, RECOVERY_LEN_MAX, RecoveryInfo, RecoveryStanding};
 pub use votes::{Change, ProposalInfo};

@@ -26,11 +26,16 @@ pub(crate) async fn streamed(mut body: ByteStream) -> Result<Body, ErrorBody> {
         first = body.next().await.transpose()?;
     }
     let rest = body.or_else(|error| async {
-        tracing::warn!(code = ?error.error, "an answer broke off"); // its text may hold a name
+        broke_off(&error);
         tokio::task::yield_now().await; // what came before is flushed, then the connection is cut
         Err(error)
     });
     Ok(Body::from_stream(stream::iter(first.map(Ok)).chain(rest)))
+}
+
+/// Logs that a long answer ends before its end.
+pub(crate) fn broke_off(error: &ErrorBody) {
+    tracing::warn!(code = ?error.error, "an answer broke off"); // its text may hold a name
 }
 
 fn encode<T: Serialize>(items: &[T]) -> Result<Bytes, serde_json::Error> {

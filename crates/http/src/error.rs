@@ -68,7 +68,9 @@ codes! {
     Stopping SERVICE_UNAVAILABLE "start it again with `bithealth node`";
     /// The disk or the node's quota is full.
     DiskFull INSUFFICIENT_STORAGE "free space on the node's disk, or raise its capacity";
-    /// The open file that the caller handed over takes no more.
+    /// A file was to be handed over, and none came; between machines none can.
+    NoFile BAD_REQUEST "ask for the bytes, without `into`, and write them yourself";
+    /// The open file that the caller handed over cannot be written.
     FileNotWritten INSUFFICIENT_STORAGE "free space where the file lies, or choose another place for it";
     /// What was read is not what was written, and could not be repaired from peers.
     Damaged INTERNAL_SERVER_ERROR "`bithealth verify --full` lists what is damaged and repairs it from peers";

@@ -16,11 +16,13 @@ use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
 use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags,
 };
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixListener, UnixStream};
 
+use crate::error::{ErrorBody, ErrorCode};
 use crate::limit::Limited;
 
 /// Room for the first read of a connection, the only one that looks for a file.
@@ -74,40 +76,89 @@ impl AsyncRead for WithFile {
 
 /// Where the file that came with a connection waits for the request that is for it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Passed(Arc<Mutex<Option<OwnedFd>>>);
+pub(crate) struct Passed {
+    /// None: nothing can come through this door.
+    slot: Option<Arc<Mutex<Came>>>,
+}
 
-/// Why a file cannot be written to as asked.
+/// What came with a connection.
+#[derive(Debug, Default)]
+enum Came {
+    #[default]
+    Nothing,
+    File(OwnedFd),
+    /// Which of them is meant nobody knows; all are closed.
+    Several,
+}
+
+/// Why there is no file that can be written to as asked.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unfit {
+    #[error("an open file comes over the socket only")]
+    OtherDoor,
     #[error("no open file came with the connection")]
-    None,
+    Nothing,
+    #[error("several files came with the connection")]
+    Several,
     #[error("what came with the connection is no regular file")]
     NotRegular,
     #[error("the file that came is not open for writing")]
     NotWritable,
-    #[error("the file that came is open for appending, so its parts cannot be written where they belong")]
-    Appending,
+    #[error("the file that came is open with O_APPEND or O_DIRECT, so its parts cannot be written where they belong")]
+    OtherMode,
     #[error("the file that came cannot be looked at: {0}")]
     Unknown(#[from] io::Error),
 }
 
+impl From<Unfit> for ErrorBody {
+    fn from(unfit: Unfit) -> Self {
+        match unfit {
+            Unfit::OtherDoor => Self::new(ErrorCode::SocketOnly, unfit),
+            Unfit::Nothing => Self::new(ErrorCode::NoFile, unfit),
+            unfit => Self::new(ErrorCode::BadRequest, unfit)
+                .with_next_step("hand over one regular file that is open for writing"),
+        }
+    }
+}
+
 impl Passed {
+    fn nothing_yet() -> Self {
+        Self { slot: Some(Arc::default()) }
+    }
+
+    fn put(&self, came: Came) {
+        if let Some(slot) = &self.slot {
+            *slot.lock().expect("no holder panics") = came;
+        }
+    }
+
     /// The file, if parts can be written to any place in it.
     pub(crate) fn take(&self) -> Result<File, Unfit> {
-        let file = self.0.lock().expect("no holder panics").take().ok_or(Unfit::None)?;
+        let slot = self.slot.as_ref().ok_or(Unfit::OtherDoor)?;
+        let file = match std::mem::take(&mut *slot.lock().expect("no holder panics")) {
+            Came::File(file) => file,
+            Came::Nothing => return Err(Unfit::Nothing),
+            Came::Several => return Err(Unfit::Several),
+        };
         let flags = fcntl_getfl(&file).map_err(io::Error::from)?;
         let file = File::from(file);
         if !file.metadata()?.is_file() {
             Err(Unfit::NotRegular)
         } else if flags.intersection(OFlags::RWMODE) == OFlags::RDONLY {
             Err(Unfit::NotWritable)
-        } else if flags.contains(OFlags::APPEND) {
-            Err(Unfit::Appending)
+        } else if flags.intersects(UNFIT_MODES) {
+            Err(Unfit::OtherMode)
         } else {
             Ok(file)
         }
     }
 }
+
+/// Modes in which a write does not go where it says, or not at any length.
+#[cfg(target_os = "linux")]
+const UNFIT_MODES: OFlags = OFlags::APPEND.union(OFlags::DIRECT);
+#[cfg(not(target_os = "linux"))]
+const UNFIT_MODES: OFlags = OFlags::APPEND;
 
 impl<L: Listener<Io: Unpin + Carries>> Connected<IncomingStream<'_, Limited<L>>> for Passed {
     fn connect_info(stream: IncomingStream<'_, Limited<L>>) -> Self {
@@ -141,7 +192,7 @@ impl Listener for FileListener {
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         let (stream, address) = Listener::accept(&mut self.0).await;
-        (Receiving { stream, begun: false, passed: Passed::default() }, address)
+        (Receiving::new(stream), address)
     }
 
     fn local_addr(&self) -> io::Result<Self::Addr> {
@@ -156,6 +207,12 @@ pub(crate) struct Receiving {
     passed: Passed,
 }
 
+impl Receiving {
+    fn new(stream: UnixStream) -> Self {
+        Self { stream, begun: false, passed: Passed::nothing_yet() }
+    }
+}
+
 impl AsyncRead for Receiving {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         while !self.begun {
@@ -164,9 +221,9 @@ impl AsyncRead for Receiving {
             match self.stream.try_io(Interest::READABLE, || receive(&self.stream, room)) {
                 Err(error) if is_transient(&error) => {}
                 Err(error) => return Poll::Ready(Err(error)),
-                Ok((len, file)) => {
+                Ok((len, came)) => {
                     buf.advance(len);
-                    *self.passed.0.lock().expect("no holder panics") = file;
+                    self.passed.put(came);
                     self.begun = true;
                     return Poll::Ready(Ok(()));
                 }
@@ -216,8 +273,8 @@ fn send(stream: &UnixStream, buf: &[u8], file: &OwnedFd) -> io::Result<usize> {
     Ok(rustix::net::sendmsg(stream, &[IoSlice::new(buf)], &mut control, SendFlags::empty())?)
 }
 
-/// What a first read brings; of several files the last, the others are closed.
-fn receive(stream: &UnixStream, room: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
+/// What a first read brings.
+fn receive(stream: &UnixStream, room: &mut [u8]) -> io::Result<(usize, Came)> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let got = rustix::net::recvmsg(stream, &mut [IoSliceMut::new(room)], &mut control, close_on_exec())?;
@@ -225,10 +282,16 @@ fn receive(stream: &UnixStream, room: &mut [u8]) -> io::Result<(usize, Option<Ow
         RecvAncillaryMessage::ScmRights(files) => Some(files),
         _ => None,
     });
-    Ok((got.bytes, files.flatten().last()))
+    let mut files = files.flatten();
+    let came = match (files.next(), files.next()) {
+        (Some(file), None) if !got.flags.contains(ReturnFlags::CTRUNC) => Came::File(file),
+        (None, _) => Came::Nothing, // lost on the way, if it was sent: a node at its limit of open files gets none
+        (Some(_), _) => Came::Several,
+    };
+    Ok((got.bytes, came))
 }
 
-/// A file that came must not reach programs that the node starts.
+/// A file that came must not reach programs that the node starts, where the system can see to that.
 fn close_on_exec() -> RecvFlags {
     #[cfg(target_os = "linux")]
     return RecvFlags::CMSG_CLOEXEC;
@@ -246,8 +309,8 @@ mod tests {
     async fn pass(file: OwnedFd) -> Passed {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let mut carrying = WithFile::new(ours, file);
-        let passed = Passed::default();
-        let mut receiving = Receiving { stream: theirs, begun: false, passed: passed.clone() };
+        let mut receiving = Receiving::new(theirs);
+        let passed = receiving.passed();
         let long = vec![7; 3 * FIRST_READ_LEN];
         let mut got = vec![0; long.len()];
         let (written, read) = tokio::join!(carrying.write_all(&long), receiving.read_exact(&mut got));
@@ -266,7 +329,7 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         let passed = pass(file.try_clone().unwrap().into()).await;
         passed.take().unwrap().write_all(b"by another").unwrap();
-        assert!(matches!(passed.take(), Err(Unfit::None)));
+        assert!(matches!(passed.take(), Err(Unfit::Nothing)));
         let mut text = String::new();
         file.rewind().unwrap();
         file.read_to_string(&mut text).unwrap();
@@ -280,7 +343,7 @@ mod tests {
         let writable = File::create(&path).unwrap();
         assert!(pass(writable.into()).await.take().is_ok());
         let appending = File::options().append(true).open(&path).unwrap();
-        assert!(matches!(pass(appending.into()).await.take(), Err(Unfit::Appending)));
+        assert!(matches!(pass(appending.into()).await.take(), Err(Unfit::OtherMode)));
         let readable = File::open(&path).unwrap();
         assert!(matches!(pass(readable.into()).await.take(), Err(Unfit::NotWritable)));
         let (_end, pipe) = std::io::pipe().unwrap();
@@ -290,12 +353,28 @@ mod tests {
     #[tokio::test]
     async fn a_connection_without_a_file_brings_none() {
         let (mut ours, stream) = UnixStream::pair().unwrap();
-        let mut receiving = Receiving { stream, begun: false, passed: Passed::default() };
+        let mut receiving = Receiving::new(stream);
         ours.write_all(b"plain").await.unwrap();
         let mut got = [0; 5];
         receiving.read_exact(&mut got).await.unwrap();
-        assert!(matches!(receiving.passed.take(), Err(Unfit::None)));
+        assert!(matches!(receiving.passed.take(), Err(Unfit::Nothing)));
         drop(ours);
         assert_eq!(receiving.read(&mut got).await.unwrap(), 0, "its end is seen");
+    }
+
+    #[tokio::test]
+    async fn of_several_files_none_is_taken() {
+        for count in 2..8 {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            let files: Vec<File> = (0..count).map(|_| tempfile::tempfile().unwrap()).collect();
+            let files: Vec<_> = files.iter().map(AsFd::as_fd).collect();
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
+            let mut control = SendAncillaryBuffer::new(&mut space);
+            assert!(control.push(SendAncillaryMessage::ScmRights(&files)));
+            rustix::net::sendmsg(&ours, &[IoSlice::new(b"x")], &mut control, SendFlags::empty()).unwrap();
+            let mut receiving = Receiving::new(theirs);
+            receiving.read_exact(&mut [0]).await.unwrap();
+            assert!(matches!(receiving.passed.take(), Err(Unfit::Several)), "{count}");
+        }
     }
 }

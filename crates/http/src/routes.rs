@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::{ConnectInfo, FromRequestParts, Path, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
@@ -17,7 +17,7 @@ use crate::api::{
     HeaderRange, InviteOptions, KeepOptions, ListFilter, MemberInfo, OpenedAnswer, PeerInfo, ProofOf, ProposalInfo,
     PutOptions, RECOVERY_LEN_MAX, RecordInfo, RecoveryInfo, Status, StopAnswer, VerifyOptions, WitnessInfo,
 };
-use crate::body::{lines, streamed};
+use crate::body::{broke_off, lines, streamed};
 use crate::error::{ErrorBody, ErrorCode};
 use crate::passing::Passed;
 use crate::query::{Query, percent_encode};
@@ -123,17 +123,18 @@ async fn read<S: Service>(
     State(service): State<Arc<S>>,
     Path(record): Path<String>,
     Params(options): Params<GetOptions>,
-    passed: ConnectInfo<Passed>,
+    ConnectInfo(passed): ConnectInfo<Passed>,
+    method: Method,
     headers: HeaderMap,
 ) -> Result<Response, ErrorBody> {
     let record: RecordId = record.parse().map_err(|error| ErrorBody::new(ErrorCode::BadRequest, error))?;
     let range = range_of(&headers, &record);
-    let Some(offset) = options.into else { return part(service.get(record, range).await?).await };
-    let file = passed.take().map_err(|error| {
-        let body = ErrorBody::new(ErrorCode::BadRequest, error);
-        body.with_next_step("hand over a regular file that is open for writing, or ask for the bytes without `into`")
-    })?;
-    written(service.get_into(record, range, file, offset).await?).await
+    match options.into {
+        Some(offset) if method != Method::HEAD => {
+            written(service.get_into(record, range, passed.take()?, offset).await?).await
+        }
+        _ => part(service.get(record, range).await?).await,
+    }
 }
 
 /// How the writing goes on. Waits for its first result, so that what fails before is answered with its own status.
@@ -142,7 +143,10 @@ async fn written(GetAnswer { info, range, mut body }: GetAnswer<WrittenStream>) 
     let found = GetEvent::Found { info, start: range.start, end: range.end };
     let later = stream::iter(first.map(Ok)).chain(body).map(|written| match written {
         Ok(bytes) => GetEvent::Written { bytes },
-        Err(error) => GetEvent::Failed { error },
+        Err(error) => {
+            broke_off(&error);
+            GetEvent::Failed { error }
+        }
     });
     Ok(lines(stream::iter([found]).chain(later).boxed()))
 }

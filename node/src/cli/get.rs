@@ -51,15 +51,17 @@ async fn get_one(
     if output.as_deref() == Some(Path::new(STDOUT_IS)) {
         return to_stdout(client.get(record, range).await?, show).await;
     }
-    let folder = folder_for(output.as_deref());
+    let place = Place::new(output);
+    let folder = place.folder();
     let target = Target::in_folder(&folder).map_err(|error| Failure::file(&folder, error))?;
-    let GetIntoAnswer { info, range, mut written } = client.get_into(record, range, target.file()).await?;
-    let path = path_for(output, &info)?;
+    let answer = client.get_into(record, range, target.file()).await;
+    let GetIntoAnswer { info, range, mut written } = answer.map_err(|error| unwritten(&place.shown(), error))?;
+    let path = place.path(&info)?;
     let bar = progress::bytes(show, Some(range.end - range.start));
     while let Some(len) = written.try_next().await.map_err(|error| unwritten(&path, error))? {
         bar.set_position(len);
     }
-    target.finish_durably(&path).map_err(|error| Failure::file(&path, error))?;
+    target.at(&path).finish_durably().map_err(|error| Failure::file(&path, error))?;
     bar.finish_and_clear();
     let path = path.to_string_lossy();
     let bytes = ByteLen(range.end - range.start);
@@ -84,42 +86,75 @@ async fn to_stdout(mut answer: GetAnswer, show: Show) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// What a failed read of a record into a file is; if the file is the reason, it is named.
+/// What a failed read of a record into a file is; if the file is the reason, `path` is named.
 fn unwritten(path: &Path, error: ClientError) -> Failure {
+    let next = error.next_step();
     match error {
+        ClientError::File(error) => Failure::file(path, error).next(next),
         ClientError::Refused(body) if body.error == ErrorCode::FileNotWritten => {
-            Failure::new(format_args!("{}: {}", path.display(), body.message)).next(body.next_step)
+            Failure::new(format_args!("{}: {}", path.display(), body.message)).next(next)
         }
         error => error.into(),
     }
 }
 
-/// In which folder one record goes.
-fn folder_for(output: Option<&Path>) -> PathBuf {
-    let folder = match output {
-        Some(folder) if folder.is_dir() => Some(folder),
-        Some(file) => file.parent(),
-        None => None,
-    };
-    folder.filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
+/// Where one record goes.
+enum Place {
+    /// The file named.
+    File(PathBuf),
+    /// A file of the record's name in the folder named, over one that is there.
+    Folder(PathBuf),
+    /// A new file of the record's name here.
+    Here,
 }
 
-/// Where one record goes: the file named, into the folder named, or a new file of the record's name here.
-fn path_for(output: Option<PathBuf>, info: &RecordInfo) -> Result<PathBuf, Failure> {
-    let name = safe_name(&info.name).unwrap_or_else(|| info.record.to_string());
-    let name = name.rsplit('/').next().unwrap_or(&name).to_owned();
-    match output {
-        Some(folder) if folder.is_dir() => Ok(folder.join(name)),
-        Some(file) => Ok(file),
-        None if Path::new(&name).exists() => Err(Failure::new(format_args!("{name} exists here already"))
-            .next("pass -o FILE, or -o - for the standard output")),
-        None => Ok(name.into()),
+impl Place {
+    fn new(output: Option<PathBuf>) -> Self {
+        match output {
+            Some(folder) if folder.is_dir() => Self::Folder(folder),
+            Some(file) => Self::File(file),
+            None => Self::Here,
+        }
+    }
+
+    /// What a person calls it before the record is known.
+    fn shown(&self) -> PathBuf {
+        match self {
+            Self::File(path) => path.clone(),
+            Self::Folder(_) | Self::Here => self.folder(),
+        }
+    }
+
+    /// Where its file is begun.
+    fn folder(&self) -> PathBuf {
+        let here = || std::env::current_dir().unwrap_or_else(|_| ".".into());
+        match self {
+            Self::File(path) => {
+                path.parent().filter(|it| !it.as_os_str().is_empty()).map_or_else(here, Path::to_path_buf)
+            }
+            Self::Folder(folder) => folder.clone(),
+            Self::Here => here(),
+        }
+    }
+
+    /// Its file.
+    fn path(self, info: &RecordInfo) -> Result<PathBuf, Failure> {
+        let name = safe_name(&info.name).unwrap_or_else(|| info.record.to_string());
+        let name = name.rsplit('/').next().unwrap_or(&name).to_owned();
+        match self {
+            Self::File(path) => Ok(path),
+            Self::Folder(folder) => Ok(folder.join(name)),
+            Self::Here if Path::new(&name).exists() => Err(Failure::new(format_args!("{name} exists here already"))
+                .next("pass -o FILE, or -o - for the standard output")),
+            Self::Here => Ok(name.into()),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bithealth_http::ErrorBody;
     use bithealth_http::api::RecordState;
     use bithealth_types::NodeId;
 
@@ -143,19 +178,39 @@ mod tests {
     #[test]
     fn a_record_goes_where_it_was_sent() {
         let folder = tempfile::tempdir().unwrap();
-        let path = |output: Option<PathBuf>, name| path_for(output, &info(name)).unwrap();
+        let path = |output: Option<PathBuf>, name| Place::new(output).path(&info(name)).unwrap();
         assert_eq!(path(Some("x".into()), "a/b.json"), Path::new("x"));
         assert_eq!(path(Some(folder.path().into()), "a/b.json"), folder.path().join("b.json"));
         assert_eq!(path(None, "a/no such file.json"), Path::new("no such file.json"));
         assert_eq!(path(None, "../.."), Path::new("_"));
         assert_eq!(path(None, ""), Path::new(&"01".repeat(16)));
-        assert_eq!(folder_for(Some(folder.path())), folder.path());
-        assert_eq!(folder_for(Some(&folder.path().join("new"))), folder.path());
-        assert_eq!([folder_for(Some(Path::new("new"))), folder_for(None)], [Path::new("."); 2]);
     }
 
     #[test]
     fn without_a_place_nothing_is_overwritten() {
-        assert_eq!(path_for(None, &info("x/Cargo.toml")).unwrap_err().exit, Exit::Failed); // tests run beside it
+        assert_eq!(Place::Here.path(&info("x/Cargo.toml")).unwrap_err().exit, Exit::Failed); // tests run beside it
+    }
+
+    #[test]
+    fn a_file_is_begun_in_the_folder_where_it_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let begun = |output: Option<PathBuf>| Place::new(output).folder();
+        assert_eq!(begun(Some(folder.path().into())), folder.path());
+        assert_eq!(begun(Some(folder.path().join("new"))), folder.path());
+        let here = std::env::current_dir().unwrap();
+        assert_eq!([begun(Some("new".into())), begun(None)], [here.clone(), here]);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_is_named() {
+        let full = || std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let refused = ErrorBody::new(ErrorCode::FileNotWritten, full());
+        for error in [ClientError::File(full()), ClientError::Refused(refused)] {
+            let failure = unwritten(Path::new("a/x"), error);
+            assert!(failure.what.starts_with("a/x: "), "{}", failure.what);
+            assert!(failure.next.unwrap().contains("free space"));
+        }
+        let other = ClientError::Refused(ErrorBody::new(ErrorCode::NotFound, "no such record"));
+        assert_eq!(unwritten(Path::new("a/x"), other).what, "no such record");
     }
 }

@@ -6,13 +6,14 @@ use std::os::fd::OwnedFd;
 
 use bithealth_http::api::{GetEvent, GetOptions, RecordInfo};
 use bithealth_http::{ByteRange, ErrorCode, Query, WithFile};
+use bithealth_store::bulk::{self, Keep};
 use bithealth_types::RecordId;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use http_body_util::{BodyExt, Empty};
 use hyper::Method;
 
-use super::{Client, ClientError, Lines, RESUME_COUNT_MAX};
+use super::{Client, ClientError, GetAnswer, Lines, RESUME_COUNT_MAX};
 
 /// A record, or a part of one, on its way into a file.
 pub struct GetIntoAnswer {
@@ -25,7 +26,8 @@ pub struct GetIntoAnswer {
 }
 
 impl Client {
-    /// Has a record, or a part of it, written to the start of `file`. What breaks off is taken up where it stopped.
+    /// Has a record, or a part of it, written over the beginning of `file`; what lies behind stays. What breaks off is taken
+    /// up where it stopped. Where no file can be handed over, as through a relay of the socket, the bytes come instead.
     ///
     /// # Errors
     /// [`ClientError`] if the node does not run or refuses; later from what is written.
@@ -36,11 +38,27 @@ impl Client {
         file: &File,
     ) -> Result<GetIntoAnswer, ClientError> {
         let file = file.try_clone().map_err(ClientError::File)?;
-        let (info, range, events) = self.get_into_once(record, range, &file, 0).await?;
-        let writing =
-            Writing { client: self.clone(), record, range: range.clone(), file, events, begun: 0, len: 0, attempts: 0 };
-        let written = stream::try_unfold(writing, Writing::next).boxed();
-        Ok(GetIntoAnswer { info, range, written })
+        match self.get_into_once(record, range, &file, 0).await {
+            Ok((info, range, events)) => {
+                let (client, due) = (self.clone(), range.clone());
+                let writing = Writing { client, record, range: due, file, events, begun: 0, len: 0, attempts: 0 };
+                let written = stream::try_unfold(writing, Writing::next).boxed();
+                Ok(GetIntoAnswer { info, range, written })
+            }
+            Err(ClientError::Refused(body)) if body.error == ErrorCode::NoFile => {
+                let GetAnswer { info, range, body } = self.get(record, range).await?;
+                let mut len = 0;
+                let written = body.map(move |bytes| {
+                    let bytes = bytes?;
+                    // A page cache takes this in microseconds; a worker thread of the runtime may wait for that.
+                    bulk::write_all_at(&file, &[&bytes], len, Keep::for_offset(len)).map_err(ClientError::File)?;
+                    len += bytes.len() as u64;
+                    Ok(len)
+                });
+                Ok(GetIntoAnswer { info, range, written: written.boxed() })
+            }
+            Err(error) => Err(error),
+        }
     }
 
     async fn get_into_once(
@@ -91,8 +109,7 @@ impl Writing {
                 Ok(None) => ClientError::CutShort { missing: due - self.len },
                 Err(error) => error,
             };
-            let is_final = matches!(&failure, ClientError::Refused(body) if body.error == ErrorCode::FileNotWritten);
-            if is_final || self.attempts == RESUME_COUNT_MAX {
+            if !may_go_on(&failure) || self.attempts == RESUME_COUNT_MAX {
                 return Err(failure);
             }
             self.attempts += 1;
@@ -100,6 +117,17 @@ impl Writing {
             (_, _, self.events) = self.client.get_into_once(self.record, Some(rest), &self.file, self.len).await?;
             self.begun = self.len;
         }
+        // The answer ends once the node has closed the file.
+        while let Ok(Some(_)) = self.events.next().await {}
         Ok(None)
+    }
+}
+
+/// Whether it may help to ask again.
+fn may_go_on(failure: &ClientError) -> bool {
+    match failure {
+        ClientError::Refused(body) => body.error != ErrorCode::FileNotWritten,
+        ClientError::BrokeOff(_) | ClientError::CutShort { .. } => true,
+        _ => false,
     }
 }

@@ -65,7 +65,40 @@ async fn a_write_that_breaks_off_is_taken_up_where_it_stopped() {
     let (node, record) = Node::with("x", counting(50)).await;
     node.memory.break_bodies_after(7);
     let (bytes, told) = written(&node, record, Some(ByteRange::From { first: 10 })).await;
-    assert_eq!((bytes, told), (counting(50)[10..].to_vec(), vec![7, 14, 21, 28, 35, 40]));
+    let whole = (counting(50)[10..].to_vec(), vec![7, 14, 21, 28, 35, 40]);
+    assert_eq!((bytes, told), whole);
+    node.memory.end_silently();
+    assert_eq!(written(&node, record, Some(ByteRange::From { first: 10 })).await, whole);
+}
+
+#[tokio::test]
+async fn a_write_that_stops_again_and_again_says_what_is_missing() {
+    let (node, record) = Node::with("x", counting(50)).await;
+    node.memory.break_bodies_after(0);
+    node.memory.end_silently();
+    let answer = node.client.get_into(record, None, &tempfile::tempfile().unwrap()).await.unwrap();
+    let error = answer.written.try_collect::<Vec<u64>>().await.unwrap_err();
+    assert!(matches!(error, ClientError::CutShort { missing: 50 }), "{error}");
+}
+
+#[tokio::test]
+async fn through_a_relay_that_drops_files_the_bytes_come() {
+    let (node, record) = Node::with("x", counting(100)).await;
+    let relayed = node.path("relayed.sock");
+    let (listener, socket) = (tokio::net::UnixListener::bind(&relayed).unwrap(), node.client.socket().to_owned());
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            let mut far = UnixStream::connect(&socket).await.unwrap();
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut near, &mut far).await });
+        }
+    });
+    let file = tempfile::tempfile().unwrap();
+    let answer = Client::new(relayed).get_into(record, Some(ByteRange::From { first: 60 }), &file).await.unwrap();
+    assert_eq!(answer.range, 60..100);
+    assert_eq!(answer.written.try_collect::<Vec<u64>>().await.unwrap().last(), Some(&40));
+    let mut got = vec![0; 40];
+    std::os::unix::fs::FileExt::read_exact_at(&file, &mut got, 0).unwrap();
+    assert_eq!(got, counting(100)[60..]);
 }
 
 #[tokio::test]

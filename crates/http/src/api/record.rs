@@ -141,6 +141,9 @@ impl Query for ExportFilter {
     }
 }
 
+/// The last byte of a file from which on a record can be written, so that all of it has a place.
+pub const INTO_MAX: u64 = 1 << 62;
+
 /// How a record is wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GetOptions {
@@ -157,7 +160,14 @@ impl Query for GetOptions {
         let mut options = Self::default();
         for pair in pairs {
             match pair.0.as_str() {
-                "into" => options.into = Some(value(pair, "a number of bytes")?),
+                "into" => {
+                    let want = "a place in a file, in bytes from its start,";
+                    let place = value(pair, want)?;
+                    if place > INTO_MAX {
+                        return Err(QueryError::Value { key: pair.0.clone(), value: pair.1.clone(), want });
+                    }
+                    options.into = Some(place);
+                }
                 _ => return Err(QueryError::UnknownKey { key: pair.0.clone(), known: "into" }),
             }
         }
@@ -178,7 +188,7 @@ pub enum GetEvent {
         /// The byte behind the last of them.
         end: u64,
     },
-    /// From time to time, and once all are.
+    /// From time to time, and once all are, if there are any.
     Written {
         /// So many of them are in the file without a gap.
         bytes: ByteLen,
@@ -193,6 +203,22 @@ pub enum GetEvent {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_record_goes_to_a_place_that_a_file_can_have() {
+        let read = |value: &str| GetOptions::from_pairs(&owned(vec![("into", value.to_owned())]));
+        for place in [0, 7, INTO_MAX] {
+            let options = GetOptions { into: Some(place) };
+            assert_eq!(GetOptions::from_pairs(&owned(options.pairs())), Ok(options));
+        }
+        for refused in [(INTO_MAX + 1).to_string(), u64::MAX.to_string(), "-1".to_owned(), String::new()] {
+            assert!(matches!(read(&refused), Err(QueryError::Value { .. })), "{refused}");
+        }
+        assert!(matches!(
+            GetOptions::from_pairs(&owned(vec![("onto", "0".to_owned())])),
+            Err(QueryError::UnknownKey { .. })
+        ));
+    }
 
     fn owned(pairs: Vec<(&'static str, String)>) -> Vec<(String, String)> {
         pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()

@@ -121,10 +121,15 @@ async fn a_record_is_written_into_the_file_that_came() {
     assert_eq!(got, [0, 2, 3, 4]);
     // Without a file, or with what is none, nothing is written anywhere.
     let pipe = WithFile::new(node.connect().await, std::io::pipe().unwrap().1.into());
-    for response in [send(node.connect().await, into("0")).await, send(pipe, into("0")).await] {
-        assert_eq!(response.status(), StatusCode::BAD_REQUEST);
-        assert!(error(response).await.next_step.contains("without `into`"));
-    }
+    let refused = error(send(node.connect().await, into("0")).await).await;
+    assert!(refused.error == ErrorCode::NoFile && refused.next_step.contains("without `into`"), "{refused:?}");
+    let refused = error(send(pipe, into("0")).await).await;
+    assert!(refused.error == ErrorCode::BadRequest && refused.next_step.contains("regular file"), "{refused:?}");
+    // Who only asks what it is gets that.
+    let carrying = WithFile::new(node.connect().await, file.try_clone().unwrap().into());
+    let head = request(Method::HEAD, &format!("/v1/records/{TEN}?into=0"), &[]);
+    assert_eq!(send(carrying, head).await.headers()[CONTENT_LENGTH], "10");
+    assert_eq!(file.metadata().unwrap().len(), 4);
 }
 
 #[tokio::test]
@@ -284,8 +289,8 @@ async fn an_export_says_how_much_comes() {
 }
 
 #[tokio::test]
-async fn the_kit_is_given_over_the_socket_and_refused_over_tcp() {
-    let node = Node::start(Memory::default()).await;
+async fn what_only_the_socket_gives_is_refused_over_tcp() {
+    let node = Node::start(with_ten()).await;
     assert_eq!(bytes(ask(&node, Method::POST, "/v1/kit").await).await, "the kit");
 
     let token = "t".repeat(40);
@@ -293,9 +298,12 @@ async fn the_kit_is_given_over_the_socket_and_refused_over_tcp() {
     let address = tcp.address();
     let server = tokio::spawn(tcp.serve(Arc::clone(&node.memory), std::future::pending()));
     let bearer = format!("Bearer {token}");
-    let kit = request(Method::POST, "/v1/kit", &[(AUTHORIZATION, &bearer)]);
-    let response = send(TcpStream::connect(address).await.unwrap(), kit).await;
-    assert_eq!(error(response).await.error, ErrorCode::SocketOnly);
+    let into = format!("/v1/records/{TEN}?into=0");
+    for (method, path) in [(Method::POST, "/v1/kit"), (Method::GET, into.as_str())] {
+        let asked = request(method, path, &[(AUTHORIZATION, &bearer)]);
+        let response = send(TcpStream::connect(address).await.unwrap(), asked).await;
+        assert_eq!(error(response).await.error, ErrorCode::SocketOnly, "{path}");
+    }
     server.abort();
 }
 

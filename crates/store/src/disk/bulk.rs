@@ -46,6 +46,9 @@ impl Keep {
 /// # Errors
 /// Of the system; after one, any part may be in the file.
 pub fn write_all_at(file: &File, parts: &[&[u8]], mut offset: u64, keep: Keep) -> io::Result<()> {
+    if i64::try_from(offset).is_err() {
+        return Err(io::ErrorKind::InvalidInput.into()); // the last of these would mean: wherever the file stands
+    }
     let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
     let mut left = &mut slices[..];
     IoSlice::advance_slices(&mut left, 0); // skips empty parts
@@ -148,6 +151,16 @@ mod tests {
             let end = file.metadata().unwrap().len();
             assert_eq!(read_at(file, &mut vec![0; BULK_LEN], end - 3, Keep::Uncached).unwrap(), 3);
         }
+    }
+
+    #[test]
+    fn a_place_that_no_file_has_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = file_in(dir.path()).unwrap();
+        for (offset, keep) in [(u64::MAX, Keep::Uncached), (u64::MAX, Keep::Cached), (1 << 63, Keep::Cached)] {
+            assert_eq!(write_all_at(&file, &[b"x"], offset, keep).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        }
+        assert_eq!(file.metadata().unwrap().len(), 0);
     }
 
     #[test]

@@ -212,12 +212,11 @@ fn write_jobs(
 }
 
 fn write_one(folders: &Folders, path: &str, mut parts: mpsc::Receiver<Part>) -> std::io::Result<()> {
-    let place = folders.place(path)?;
-    let mut target = Target::new(&place)?;
+    let mut target = Target::new(&folders.place(path)?)?;
     loop {
         match parts.blocking_recv() {
             Some(Part::Data(bytes)) => target.write(&bytes)?,
-            Some(Part::End) => return target.finish(&place),
+            Some(Part::End) => return target.finish(),
             Some(Part::Abort(reason)) => return Err(std::io::Error::other(reason)),
             None => return Err(std::io::Error::other("the export broke off")),
         }

@@ -15,21 +15,29 @@ pub(crate) struct Target {
     file: File,
     len: u64,
     half: PathBuf,
+    place: PathBuf,
     finished: bool,
 }
 
 impl Target {
     /// Begins a file whose place is `path`.
     pub(crate) fn new(path: &Path) -> io::Result<Self> {
-        Self::in_folder(path.parent().unwrap_or(Path::new("")))
+        let target = Self::in_folder(path.parent().unwrap_or(Path::new("")))?;
+        Ok(target.at(path))
     }
 
-    /// Begins a file whose place is in `folder`, the current one if that is empty.
+    /// Begins a file whose place is somewhere in `folder`, the current one if that is empty.
     pub(crate) fn in_folder(folder: &Path) -> io::Result<Self> {
         let index = COUNT.fetch_add(1, Ordering::Relaxed);
         let half = folder.join(format!(".bithealth-{}-{index}.part", std::process::id()));
         let file = OpenOptions::new().write(true).create_new(true).open(&half)?;
-        Ok(Self { file, len: 0, half, finished: false })
+        Ok(Self { file, len: 0, place: half.clone(), half, finished: false })
+    }
+
+    /// With this place, in the folder that it was begun in.
+    pub(crate) fn at(mut self, place: &Path) -> Self {
+        self.place = place.to_owned();
+        self
     }
 
     /// For somebody else to write.
@@ -45,16 +53,16 @@ impl Target {
     }
 
     /// Moves it to its place.
-    pub(crate) fn finish(mut self, path: &Path) -> io::Result<()> {
-        std::fs::rename(&self.half, path)?;
+    pub(crate) fn finish(mut self) -> io::Result<()> {
+        std::fs::rename(&self.half, &self.place)?;
         self.finished = true;
         Ok(())
     }
 
     /// Moves it to its place once its bytes are on the disk.
-    pub(crate) fn finish_durably(self, path: &Path) -> io::Result<()> {
+    pub(crate) fn finish_durably(self) -> io::Result<()> {
         self.file.sync_all()?;
-        self.finish(path)
+        self.finish()
     }
 }
 
@@ -84,7 +92,7 @@ mod tests {
         target.write(b"ne").unwrap();
         target.write(b"w").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"old");
-        target.finish_durably(&path).unwrap();
+        target.finish_durably().unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
         assert_eq!(names(&folder), ["x"]);
     }

@@ -60,7 +60,7 @@ impl Memory {
         let saved = || {
             let mut target = Target::new(path)?;
             target.write(self.text().as_bytes())?;
-            target.finish_durably(path)?;
+            target.finish_durably()?;
             // The new name, too.
             File::open(path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new(".")))?.sync_all()
         };
