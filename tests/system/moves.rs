@@ -110,6 +110,8 @@ fn a_member_that_leaves_is_drained_before_it_goes_and_nothing_comes_nearer_to_lo
     let refused = cluster[&*leaving].ask(&["admin", "offer", "0", "--key-file", &key_file]);
     assert!(refused.exit == 1 && refused.error.contains("bithealth stop"), "{refused:?}");
     cluster[&*leaving].stop();
+    // Seen, so that what is seen next is that it is back, and not what was before.
+    cluster["north-1"].wait_for("it is away", |status| least_margin(status) == Some(1));
     cluster[&*leaving].done(&["admin", "offer", "0", "--key-file", &key_file]);
     cluster[&*leaving].start();
     // As for any other restart, its shards did not answer for a moment; from here on they do, until others have them.
