@@ -178,26 +178,24 @@ pub async fn run(node: Arc<Node>) {
         // One that had to wait for a processor counts as what the one before took.
         let (looked, rest) = (Instant::now(), took.min(took_before) * LOOK_REST);
         took_before = took;
-        let (nothing_due, others_rebuild) = (look.rebuilds.is_empty(), look.overview.others_rebuild());
-        // What was rebuilt and is due again may be due for good, as where an entry with a later time places it elsewhere.
-        let in_vain = look.rebuilds.iter().any(|it| rebuilt.contains(&(it.pack, it.shard)));
+        let due: Vec<_> = look.rebuilds.iter().map(|it| (it.pack, it.shard)).collect();
+        let others_rebuild = look.overview.others_rebuild();
         node.repair.show(look.view, look.overview);
+        let before = std::mem::take(&mut rebuilt);
         rebuilt = silence.during(rebuild_all(&node, look.rebuilds, &mut budget)).await;
-        if nothing_due {
+        if due.is_empty() {
             silence.during(drop_spares(&node, look.spares)).await;
         }
-        let led_to = match (nothing_due, rebuilt.is_empty() || in_vain) {
-            (true, _) if others_rebuild => LedTo::OthersRebuild,
-            (true, _) | (false, true) => LedTo::Nothing,
-            (false, false) => LedTo::Rebuilding,
-        };
-        let pause = led_to.pause(rest, every);
+        let pause = LedTo::of(&due, &before, &rebuilt, others_rebuild).pause(rest, every);
         silence.until(looked + pause, gone).await;
     }
 }
 
+/// A shard of a pack.
+type Shard = (PackId, ShardIndex);
+
 /// What a look led to.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LedTo {
     /// Nothing is to be done, or nothing could be.
     Nothing,
@@ -208,6 +206,17 @@ enum LedTo {
 }
 
 impl LedTo {
+    /// What a look at which these shards were due led to, of which `rebuilt` were rebuilt, behind one that led to `before`.
+    fn of(due: &[Shard], before: &BTreeSet<Shard>, rebuilt: &BTreeSet<Shard>, others_rebuild: bool) -> Self {
+        // What was rebuilt and is due again may be due for good, as where an entry with a later time places it elsewhere.
+        let in_vain = due.iter().any(|shard| before.contains(shard));
+        match (due.is_empty(), rebuilt.is_empty() || in_vain) {
+            (true, _) if others_rebuild => Self::OthersRebuild,
+            (true, _) | (false, true) => Self::Nothing,
+            (false, false) => Self::Rebuilding,
+        }
+    }
+
     /// From this look to the next, where `rest` keeps looking to its part of the time.
     fn pause(self, rest: Duration, every: Duration) -> Duration {
         match self {
@@ -375,7 +384,7 @@ impl Look {
 }
 
 /// Those that could be rebuilt, of the first so many.
-async fn rebuild_all(node: &Arc<Node>, rebuilds: Vec<Rebuild>, budget: &mut Budget) -> BTreeSet<(PackId, ShardIndex)> {
+async fn rebuild_all(node: &Arc<Node>, rebuilds: Vec<Rebuild>, budget: &mut Budget) -> BTreeSet<Shard> {
     let paced = rebuilds.into_iter().take(REBUILDS_PER_LOOK).map(|rebuild| (budget.take(rebuild.cost), rebuild));
     let paced: Vec<_> = paced.collect();
     let rebuilt = futures::stream::iter(paced).map(|(at, it)| async move {
@@ -497,6 +506,20 @@ mod tests {
         assert_eq!(pauses(short), [every, second, short]);
         assert_eq!(pauses(long), [long, long, every], "an archive so large that a look takes long");
         assert_eq!(LedTo::OthersRebuild.pause(short, short), short, "no less often than without them");
+    }
+
+    #[test]
+    fn what_is_rebuilt_and_due_again_is_no_reason_to_look_again_at_once() {
+        let [one, two] = [1, 2].map(|at| (PackId([at; 32]), ShardIndex(3)));
+        let (none, first) = (BTreeSet::new(), BTreeSet::from([one]));
+        assert_eq!(LedTo::of(&[one, two], &none, &first, false), LedTo::Rebuilding);
+        assert_eq!(LedTo::of(&[two], &first, &[two].into(), false), LedTo::Rebuilding, "it goes on with others");
+        assert_eq!(LedTo::of(&[one, two], &first, &[one, two].into(), false), LedTo::Nothing, "one of them in vain");
+        assert_eq!(LedTo::of(&[one], &none, &none, true), LedTo::Nothing, "it cannot be rebuilt yet");
+        assert_eq!(
+            [false, true].map(|others| LedTo::of(&[], &first, &none, others)),
+            [LedTo::Nothing, LedTo::OthersRebuild]
+        );
     }
 
     #[test]
