@@ -51,7 +51,7 @@ async fn get_one(
     if output.as_deref() == Some(Path::new(STDOUT_IS)) {
         return to_stdout(client.get(record, range).await?, show).await;
     }
-    let place = Place::new(output);
+    let place = Place::new(output)?;
     let folder = place.folder();
     let target = Target::in_folder(&folder).map_err(|error| Failure::file(&folder, error))?;
     let answer = client.get_into(record, range, target.file()).await;
@@ -109,11 +109,16 @@ enum Place {
 }
 
 impl Place {
-    fn new(output: Option<PathBuf>) -> Self {
+    fn new(output: Option<PathBuf>) -> Result<Self, Failure> {
         match output {
-            Some(folder) if folder.is_dir() => Self::Folder(folder),
-            Some(file) => Self::File(file),
-            None => Self::Here,
+            Some(folder) if folder.is_dir() => Ok(Self::Folder(folder)),
+            // A record comes in the place of what has its name: that must be no device.
+            Some(other) if other.exists() && !other.is_file() => {
+                Err(Failure::usage(format_args!("{} is neither a file nor a folder", other.display()))
+                    .next("pass -o - and redirect the standard output"))
+            }
+            Some(file) => Ok(Self::File(file)),
+            None => Ok(Self::Here),
         }
     }
 
@@ -178,7 +183,7 @@ mod tests {
     #[test]
     fn a_record_goes_where_it_was_sent() {
         let folder = tempfile::tempdir().unwrap();
-        let path = |output: Option<PathBuf>, name| Place::new(output).path(&info(name)).unwrap();
+        let path = |output: Option<PathBuf>, name| Place::new(output).unwrap().path(&info(name)).unwrap();
         assert_eq!(path(Some("x".into()), "a/b.json"), Path::new("x"));
         assert_eq!(path(Some(folder.path().into()), "a/b.json"), folder.path().join("b.json"));
         assert_eq!(path(None, "a/no such file.json"), Path::new("no such file.json"));
@@ -192,9 +197,15 @@ mod tests {
     }
 
     #[test]
+    fn a_device_is_not_replaced() {
+        let refused = Place::new(Some("/dev/null".into())).err().unwrap();
+        assert_eq!((refused.exit, refused.what.as_str()), (Exit::Usage, "/dev/null is neither a file nor a folder"));
+    }
+
+    #[test]
     fn a_file_is_begun_in_the_folder_where_it_ends() {
         let folder = tempfile::tempdir().unwrap();
-        let begun = |output: Option<PathBuf>| Place::new(output).folder();
+        let begun = |output: Option<PathBuf>| Place::new(output).unwrap().folder();
         assert_eq!(begun(Some(folder.path().into())), folder.path());
         assert_eq!(begun(Some(folder.path().join("new"))), folder.path());
         let here = std::env::current_dir().unwrap();
