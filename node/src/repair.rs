@@ -25,7 +25,7 @@ use crate::replicate::blocking;
 use crate::serving::WANT_LEAVES_MAX;
 
 /// Shards rebuilt at a time: each holds the k shards it is decoded from in memory, up to 16 MiB, and itself.
-const REBUILDS_MAX: usize = 2;
+const REBUILDS_MAX: usize = 3;
 /// Shards rebuilt before the network is looked at again: a pack that became more endangered meanwhile waits no longer.
 const REBUILDS_PER_LOOK: usize = 64;
 /// Looking takes at most this part of the time, however many packs there are: a hundredth, but for what follows a rebuild.
