@@ -1,6 +1,7 @@
 use bithealth_http::ErrorCode;
 use futures::SinkExt;
 
+use super::lines::LINE_LEN_MAX;
 use super::memory::Node;
 use super::*;
 
