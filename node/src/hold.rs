@@ -122,7 +122,8 @@ impl Server {
         let Ok(pack) = PackId::try_from(query.pack.as_ref()) else { return };
         let node = self.node.clone();
         let code = node.code_of(&pack);
-        let shards = blocking(move || bit_field(node.vault.shards_of(&pack, code.map_or(0, |code| code.n())))).await;
+        let shards =
+            blocking(move || bit_field(node.vault.served_shards_of(&pack, code.map_or(0, |code| code.n())))).await;
         let standing = match query.fetching && code.is_some() {
             true => self.node.swarm.asked(pack, self.from, self.served.tells()),
             false => Standing { runs: self.node.swarm.runs_of(&pack), ..Standing::default() },

@@ -97,7 +97,7 @@ struct Rebuild {
     /// Who held it before.
     from: NodeId,
     len: u64,
-    /// Bytes that rebuilding reads at most.
+    /// Bytes that rebuilding reads from others.
     cost: u64,
 }
 
@@ -343,16 +343,13 @@ impl Look {
         self.overview.missing_shards += missing;
         self.overview.missing_bytes += missing * len;
         self.overview.untaken_shards += missing - standing.takers.len() as u64;
-        let due = |(shard, from): (ShardIndex, NodeId)| Rebuild {
-            margin: standing.margin,
-            pack: *pack,
-            shard,
-            author: placed.author,
-            from,
-            len,
-            cost: commit.len,
-        };
         let me = node.id();
+        let due = |(shard, from): (ShardIndex, NodeId)| {
+            // Who has it, or has the pack, sends it as it is; otherwise it takes any k others.
+            let is_sent = [from, placed.author].iter().any(|node| *node != me && self.view.here.contains(node));
+            let cost = if is_sent { len } else { commit.len };
+            Rebuild { margin: standing.margin, pack: *pack, shard, author: placed.author, from, len, cost }
+        };
         let holder = |shard: ShardIndex| placed.holders[usize::from(shard.0)].1;
         let taken = standing.takers.iter().filter(|(_, taker)| *taker == me).map(|(shard, _)| (*shard, holder(*shard)));
         // What its author may still be sending is not rebuilt.

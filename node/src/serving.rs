@@ -213,12 +213,14 @@ impl Served {
     pub async fn want(&self, want: v1::Want) {
         let (id, serving) = (WantId(want.id), &self.node.serving);
         let len = u64::from(want.count.min(WANT_LEAVES_MAX)) * LEAF_LEN as u64;
+        let reads = len * self.shards_read_for(&want);
         let priority = priority_of(want.priority());
         {
             let mut state = serving.state.lock().expect("no holder panics");
             state.wants.entry((self.asker.stream, id)).or_insert(want); // one of the same name is refused
         }
-        let refused = serving.handle(&self.node, ServeInput::Want { from: self.asker, want: id, priority, len });
+        let input = ServeInput::Want { from: self.asker, want: id, priority, len, reads };
+        let refused = serving.handle(&self.node, input);
         for (want, why) in refused {
             self.node.counters.refused.one();
             debug!(peer = %self.asker.peer.short(), %why, "a want is refused");
@@ -227,6 +229,12 @@ impl Served {
             }
             let _ = self.tells.send(Tell::Busy(v1::Busy { id: want.0 }).into()).await; // the peer has gone
         }
+    }
+
+    fn shards_read_for(&self, want: &v1::Want) -> u64 {
+        let (pack, shard) = (PackId::try_from(want.pack.as_ref()), u16::try_from(want.shard));
+        let (Ok(pack), Ok(shard)) = (pack, shard) else { return 1 };
+        self.node.vault.reads_to_serve(&pack, ShardIndex(shard)).into()
     }
 
     /// Takes a want back that waits.
@@ -276,7 +284,11 @@ fn wanted(node: &Node, want: &v1::Want) -> Result<Option<v1::Leaves>, VaultError
         return Ok(None);
     }
     let (shard, first) = (ShardIndex(shard), LeafIndex(want.leaf));
-    if let Some(run) = node.vault.leaves(&pack, shard, first, want.count)? {
+    let run = match node.vault.leaves(&pack, shard, first, want.count)? {
+        Some(run) => Some(run),
+        None => node.vault.coded_leaves(&pack, shard, first, want.count)?,
+    };
+    if let Some(run) = run {
         return Ok(Some(leaves(want.id, run.data, &run.proof)));
     }
     let lately = node.swarm.leaves(&pack, shard, first, want.count);

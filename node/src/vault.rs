@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, RwLock};
 
 use bithealth_merkle::LeafTree;
-use bithealth_pack::CodedPack;
+use bithealth_pack::{CodedPack, decode_rows};
 use bithealth_proto::{DecodeError, Limited, decode, encode, v1};
 use bithealth_store::{Kind, Position, ReadError, Store, WriteError};
 use bithealth_types::{Code, Digest, LEAF_LEN, LeafIndex, NodeId, PackId, ShardIndex};
@@ -117,12 +117,10 @@ impl Vault {
         Ok(keys(&self.store, Kind::Pack)?.into_iter().filter_map(|key| key.try_into().ok()).collect())
     }
 
-    /// Remembers that an own pack is coded, and keeps the leaf hashes of its data shards, which it serves.
+    /// Remembers that an own pack is coded, and keeps the leaf hashes of all its shards: it serves them all.
     pub fn put_coded(&self, salt: &Salt, coded: &CodedPack, code: Code) -> Result<Position, WriteError> {
-        let hashes: Vec<u8> = coded.trees[..usize::from(code.k())]
-            .iter()
-            .flat_map(|tree| tree.hashes().iter().flat_map(|hash| *hash.as_bytes()))
-            .collect();
+        let hashes = coded.trees.iter().flat_map(LeafTree::hashes);
+        let hashes: Vec<u8> = hashes.flat_map(|hash| *hash.as_bytes()).collect();
         let position = self.store.put(Kind::Meta, &trees_key(&coded.id), &[], &[&hashes])?;
         self.know_own(coded.id, OwnPack { salt: *salt, code, len: coded.descriptor.len });
         Ok(position)
@@ -198,9 +196,22 @@ impl Vault {
         self.has(Kind::Shard, &shard_key(pack, shard)) || self.own(pack).is_some_and(|own| shard.0 < own.code.k())
     }
 
-    /// The shards of `pack` that can be served from here, of `n`.
+    /// The shards of `pack` that lie here, of `n`.
     pub fn shards_of(&self, pack: &PackId, n: u16) -> Vec<ShardIndex> {
         (0..n).map(ShardIndex).filter(|shard| self.has_shard(pack, *shard)).collect()
+    }
+
+    /// The shards of `pack` that are served from here, of `n`: of an own pack all.
+    pub fn served_shards_of(&self, pack: &PackId, n: u16) -> Vec<ShardIndex> {
+        match self.own(pack) {
+            Some(own) => (0..own.code.n()).map(ShardIndex).collect(),
+            None => self.shards_of(pack, n),
+        }
+    }
+
+    /// Shards that are read to serve this one: of parity of an own pack, all its data.
+    pub fn reads_to_serve(&self, pack: &PackId, shard: ShardIndex) -> u16 {
+        self.own(pack).map_or(1, |own| if shard.0 < own.code.k() { 1 } else { own.code.k() })
     }
 
     /// All shards of others here.
@@ -237,12 +248,30 @@ impl Vault {
         let Some(proof) = tree.and_then(|tree| tree.prove_run(first, count)) else { return Ok(None) };
         let data = match own {
             None => self.store.read(Kind::Shard, &shard_key(pack, shard), range)?,
-            Some(own) => {
-                let shard_at = u64::from(shard.0) * own.code.shard_len(own.len);
-                self.padded(&own, shard_at + range.start..shard_at + range.end)?
-            }
+            Some(own) => self.data_run(&own, shard, range)?,
         };
         Ok(Some(ProvenRun { data, proof }))
+    }
+
+    /// A run of leaves of a parity shard of an own pack, coded at this moment, and its proof; none where the pack is not ours
+    /// or has no such leaves. So whoever rebuilds that shard is sent one shard and not k.
+    pub fn coded_leaves(
+        &self,
+        pack: &PackId,
+        shard: ShardIndex,
+        first: LeafIndex,
+        count: u32,
+    ) -> Result<Option<ProvenRun>, VaultError> {
+        let is_parity = |own: &OwnPack| (own.code.k()..own.code.n()).contains(&shard.0);
+        let Some(own) = self.own(pack).filter(is_parity) else { return Ok(None) };
+        let tree = self.tree(pack, shard, Some(&own))?;
+        let Some(proof) = tree.and_then(|tree| tree.prove_run(first, count)) else { return Ok(None) };
+        let data =
+            |shard: u16| Ok((ShardIndex(shard), self.data_run(&own, ShardIndex(shard), leaf_range(first, count))?));
+        let data: Vec<_> = (0..own.code.k()).map(data).collect::<Result<_, VaultError>>()?;
+        let columns: Vec<_> = data.iter().map(|(shard, run)| (*shard, run.as_ref())).collect();
+        let coded = decode_rows(own.code, &[shard], &columns).expect("whole leaves of all data");
+        Ok(coded.into_iter().next().map(|run| ProvenRun { data: run.into(), proof }))
     }
 
     /// The leaf tree of a shard that lies here, in an own pack or for somebody else. A shard's bytes never change, so a
@@ -271,7 +300,12 @@ impl Vault {
             Some(own) => {
                 let tree_len = u64::from(own.code.leaf_count(own.len)) * Digest::LEN as u64;
                 let at = u64::from(shard.0) * tree_len;
-                self.store.read(Kind::Meta, &trees_key(pack), at..at + tree_len)?
+                match self.store.get(Kind::Meta, &trees_key(pack))? {
+                    Some(trees) if at + tree_len <= trees.len => {
+                        self.store.read(Kind::Meta, &trees_key(pack), at..at + tree_len)?
+                    }
+                    _ => return Ok(None), // forgotten this very moment, or kept when only data was served
+                }
             }
         };
         let tree = Arc::new(tree(&hashes));
@@ -283,8 +317,10 @@ impl Vault {
         Ok(Some(tree))
     }
 
-    /// Bytes of an own pack, with the zeros that fill up its last data shard.
-    fn padded(&self, own: &OwnPack, range: Range<u64>) -> Result<Bytes, VaultError> {
+    /// Bytes of a data shard of an own pack, with the zeros that fill up the last one.
+    fn data_run(&self, own: &OwnPack, shard: ShardIndex, range: Range<u64>) -> Result<Bytes, VaultError> {
+        let shard_at = u64::from(shard.0) * own.code.shard_len(own.len);
+        let range = shard_at + range.start..shard_at + range.end;
         let inside = range.start.min(own.len)..range.end.min(own.len);
         let bytes = self.read_pack(&own.salt, inside.clone())?;
         if inside == range {
@@ -381,4 +417,93 @@ fn hex(salt: &Salt) -> String {
 /// The id of a node as it stands in messages.
 pub(crate) fn node_id(bytes: &Bytes) -> Option<NodeId> {
     NodeId::try_from(bytes.as_ref()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bithealth_merkle::{leaf_hash, verify_run};
+    use bithealth_pack::{data_shard, encode};
+
+    const SALT: Salt = [7; 32];
+    const LEN: usize = 303_104;
+
+    fn vault(folder: &tempfile::TempDir) -> Vault {
+        let store = Store::open(folder.path(), bithealth_store::Config::default()).unwrap();
+        Vault::new(Arc::new(store))
+    }
+
+    /// An own pack that does not fill its last data shard.
+    fn own_pack(vault: &Vault, k: u16, n: u16) -> (CodedPack, Vec<u8>) {
+        let code = Code::new(k.into(), n.into()).unwrap();
+        let pack: Vec<u8> = (0..LEN as u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        let coded = encode(code, &SALT, 100, &pack).unwrap();
+        vault.put_pack(&SALT, &v1::StoredPack::default(), &pack).unwrap();
+        vault.put_coded(&SALT, &coded, code).unwrap();
+        (coded, pack)
+    }
+
+    fn served(vault: &Vault, pack: &PackId, shard: u16, first: u32, count: u32) -> Option<ProvenRun> {
+        let (shard, first) = (ShardIndex(shard), LeafIndex(first));
+        match vault.leaves(pack, shard, first, count).unwrap() {
+            Some(run) => Some(run),
+            None => vault.coded_leaves(pack, shard, first, count).unwrap(),
+        }
+    }
+
+    #[test]
+    fn an_own_pack_serves_every_leaf_of_all_its_shards_with_proofs() {
+        for (k, n) in [(1, 3), (3, 7), (4, 6)] {
+            let folder = tempfile::tempdir().unwrap();
+            let vault = vault(&folder);
+            let (coded, pack) = own_pack(&vault, k, n);
+            let code = Code::new(k.into(), n.into()).unwrap();
+            let leaf_count = code.leaf_count(LEN as u64);
+            for shard in 0..n {
+                let due = match shard.checked_sub(k) {
+                    None => data_shard(code, &pack, ShardIndex(shard)).into_owned(),
+                    Some(parity) => coded.parity[usize::from(parity)].to_vec(),
+                };
+                for (first, count) in [(0, leaf_count), (1, 2), (leaf_count - 1, 1)] {
+                    let run = served(&vault, &coded.id, shard, first, count).unwrap();
+                    let (from, to) = (first as usize * LEAF_LEN, (first + count) as usize * LEAF_LEN);
+                    assert!(run.data == due[from..to], "{k}-of-{n}, shard {shard}, leaves {first}..+{count}");
+                    let hashes: Vec<Digest> = run.data.chunks(LEAF_LEN).map(leaf_hash).collect();
+                    let root = coded.trees[usize::from(shard)].root();
+                    verify_run(&root, leaf_count, LeafIndex(first), &hashes, &run.proof).unwrap();
+                }
+            }
+            let all: Vec<ShardIndex> = (0..n).map(ShardIndex).collect();
+            assert_eq!(vault.served_shards_of(&coded.id, n), all);
+            assert_eq!(vault.shards_of(&coded.id, n), all[..usize::from(k)], "parity does not lie here");
+            assert_eq!([0, k - 1, k, n - 1].map(|it| vault.reads_to_serve(&coded.id, ShardIndex(it))), [1, 1, k, k]);
+        }
+    }
+
+    #[test]
+    fn leaves_that_there_are_not_are_not_coded() {
+        let folder = tempfile::tempdir().unwrap();
+        let vault = vault(&folder);
+        let (coded, _) = own_pack(&vault, 3, 7);
+        let leaf_count = Code::new(3, 7).unwrap().leaf_count(LEN as u64);
+        let is_none = |pack: &PackId, shard, first, count| served(&vault, pack, shard, first, count).is_none();
+        assert!(is_none(&coded.id, 7, 0, 1), "no such shard");
+        assert!(is_none(&coded.id, 5, leaf_count, 1), "behind its end");
+        assert!(is_none(&coded.id, 5, leaf_count - 1, 2), "past its end");
+        assert!(is_none(&PackId([9; 32]), 5, 0, 1), "no pack of ours");
+        assert_eq!(vault.reads_to_serve(&PackId([9; 32]), ShardIndex(5)), 1);
+        vault.forget_coded(&coded.id).unwrap();
+        assert!(is_none(&coded.id, 5, 0, 1), "no pack of ours any more");
+    }
+
+    #[test]
+    fn where_only_the_leaf_hashes_of_data_were_kept_parity_is_not_served() {
+        let folder = tempfile::tempdir().unwrap();
+        let vault = vault(&folder);
+        let (coded, _) = own_pack(&vault, 3, 7);
+        let data = coded.trees[..3].iter().flat_map(LeafTree::hashes).flat_map(|hash| *hash.as_bytes());
+        vault.store.put(Kind::Meta, &trees_key(&coded.id), &[], &[&data.collect::<Vec<u8>>()]).unwrap();
+        assert!(served(&vault, &coded.id, 2, 0, 1).is_some());
+        assert!(served(&vault, &coded.id, 3, 0, 1).is_none());
+    }
 }

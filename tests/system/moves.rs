@@ -153,6 +153,29 @@ fn a_member_that_leaves_is_drained_before_it_goes_and_nothing_comes_nearer_to_lo
 }
 
 #[test]
+fn what_a_lost_member_held_is_sent_once_by_its_author_parity_as_data() {
+    let mut cluster = busy(&SEVEN, SOON);
+    put_packs(&cluster, "north-1", 0..6, &[]);
+    let before = settle(&cluster, 6);
+    let others = before.iter().filter(|(name, _)| name != "north-1");
+    let (lost, had) = others.max_by_key(|(_, held)| *held).expect("others hold shards").clone();
+    cluster[&*lost].kill();
+    let left = || cluster.clinics().iter().filter(|clinic| clinic.is_up());
+    let received = |clinic: &Clinic| {
+        clinic.metrics().value("bithealth_exchange_received_bytes_total", &[("purpose", "repair")]) as u64
+    };
+    // Who dropped a copy that was spare had asked for some leaves of another.
+    let received_before: u64 = left().map(received).sum();
+
+    cluster["north-1"].wait_for("it is away", |status| least_margin(status) == Some(1));
+    cluster["north-1"].wait_for("nothing is missing without it", |status| stand(status, 6, 2));
+
+    let bytes = |clinic: &Clinic| clinic.metrics().value("bithealth_repair_rebuilt_bytes_total", &[]) as u64;
+    assert_eq!(left().map(bytes).sum::<u64>(), had, "what it held was rebuilt");
+    assert_eq!(left().map(received).sum::<u64>() - received_before, had, "and as much was sent for it");
+}
+
+#[test]
 fn a_new_member_takes_over_what_is_missing_and_not_one_shard_more() {
     // Four nodes, each with one of four shards of which two restore: no node is free.
     let mut cluster = busy(&["north-1", "south-1", "east-1", "west-1"], SOON);

@@ -141,7 +141,7 @@ struct PeersArgs {
     #[arg(long, default_value_t = 128 << 20)]
     coded_len: u64,
     /// Bytes of the file of repair
-    #[arg(long, default_value_t = 512 << 20)]
+    #[arg(long, default_value_t = 1 << 30)]
     repair_len: u64,
     /// The rqbit program
     #[arg(long, default_value = "rqbit", value_name = "FILE")]

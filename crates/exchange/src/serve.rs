@@ -105,6 +105,8 @@ pub enum ServeInput {
         priority: Priority,
         /// Bytes of the answer.
         len: u64,
+        /// Bytes that are read for it: more where it is made of others. They count as on their way, and as the peer's share.
+        reads: u64,
     },
     /// It needs no answer any more. One that is on its way goes on.
     Cancel {
@@ -214,7 +216,7 @@ struct Peer {
     /// Streams that are open.
     streams: usize,
     waiting: VecDeque<Waiting>,
-    /// On their way, and how long they are.
+    /// On their way, and how much is read for them.
     answering: BTreeMap<(u64, WantId), u64>,
     bytes: u64,
     /// Bytes it got, by their cost.
@@ -228,6 +230,7 @@ struct Waiting {
     want: WantId,
     priority: Priority,
     len: u64,
+    reads: u64,
 }
 
 impl Serve {
@@ -279,8 +282,8 @@ impl Serve {
     /// Takes one input at `now`; appends to `out` what the shell must do, in order. Never blocks, never fails.
     pub fn handle(&mut self, now: Time, input: ServeInput, out: &mut VecDeque<ServeEffect>) {
         match input {
-            ServeInput::Want { from, want, priority, len } => {
-                if let Err(why) = self.queue(from.peer, Waiting { stream: from.stream, want, priority, len }) {
+            ServeInput::Want { from, want, priority, len, reads } => {
+                if let Err(why) = self.queue(from.peer, Waiting { stream: from.stream, want, priority, len, reads }) {
                     out.push_back(ServeEffect::Refuse { to: from, want, why });
                 }
             }
@@ -330,9 +333,9 @@ impl Serve {
 
     fn on_done(&mut self, to: &Asker, want: WantId) {
         if let Some(peer) = self.peers.get_mut(&to.peer) {
-            let len = peer.answering.remove(&(to.stream, want)).unwrap_or(0);
-            peer.bytes -= len;
-            self.bytes -= len;
+            let reads = peer.answering.remove(&(to.stream, want)).unwrap_or(0);
+            peer.bytes -= reads;
+            self.bytes -= reads;
         }
     }
 
@@ -341,12 +344,12 @@ impl Serve {
         let free = self.config.bytes_max.saturating_sub(self.bytes);
         let able = self.peers.iter().filter_map(|(id, peer)| {
             let first = peer.waiting.front()?;
-            let within_share = peer.bytes.saturating_add(first.len) <= free.min(self.config.peer_bytes_max);
+            let within_share = peer.bytes.saturating_add(first.reads) <= free.min(self.config.peer_bytes_max);
             (peer.bytes == 0 || within_share).then_some((first, peer.served, *id))
         });
         let (first, _, id) = able.min_by_key(|(first, served, id)| (*served, Reverse(first.priority), *id))?;
         // Whose turn it is waits for room rather than see smaller ones pass it for ever.
-        (self.bytes == 0 || first.len <= free).then_some(id)
+        (self.bytes == 0 || first.reads <= free).then_some(id)
     }
 
     /// When the pace allows the next answer.
@@ -372,12 +375,13 @@ impl Serve {
         }
         self.pace.bytes += self.peers[&to].waiting.front().map_or(0, |first| first.len);
         let peer = self.peers.get_mut(&to).expect("next names a known peer");
-        let Waiting { stream, want, priority, len } = peer.waiting.pop_front().expect("next names a peer that waits");
-        peer.answering.insert((stream, want), len);
-        peer.bytes += len;
-        self.bytes += len;
+        let Waiting { stream, want, priority, reads, .. } =
+            peer.waiting.pop_front().expect("next names a peer that waits");
+        peer.answering.insert((stream, want), reads);
+        peer.bytes += reads;
+        self.bytes += reads;
         self.clock = self.clock.max(peer.served);
-        peer.served = peer.served.saturating_add(len.saturating_mul(priority.cost()));
+        peer.served = peer.served.saturating_add(reads.saturating_mul(priority.cost()));
         ServeEffect::Answer { to: Asker { peer: to, stream }, want }
     }
 

@@ -362,7 +362,7 @@ impl Driver {
             providers.entry(holder).or_default().insert(shard);
         }
         if let Some(author) = author {
-            providers.insert(author, ShardSet::first(self.code.k()));
+            providers.insert(author, ShardSet::first(self.code.n()));
         }
         let own: ShardSet = self.node.vault.shards_of(&self.pack, self.code.n()).into_iter().collect();
         providers.remove(&self.node.id());

@@ -39,7 +39,7 @@ fn at(serve: &mut Serve, now: u64, input: ServeInput) -> Vec<ServeEffect> {
 }
 
 fn want(from: Asker, id: u64, priority: Priority) -> ServeInput {
-    ServeInput::Want { from, want: WantId(id), priority, len: MIB }
+    ServeInput::Want { from, want: WantId(id), priority, len: MIB, reads: MIB }
 }
 
 fn done(to: Asker, id: u64) -> ServeInput {
@@ -214,7 +214,8 @@ fn peers_that_take_no_answers_leave_room_for_others() {
 #[test]
 fn an_answer_longer_than_all_limits_goes_alone() {
     let (mut serve, [alice, bob]) = with(narrow(), [ALICE, BOB]);
-    let long = ServeInput::Want { from: alice, want: WantId(0), priority: Priority::Read, len: 9 * MIB };
+    let long =
+        ServeInput::Want { from: alice, want: WantId(0), priority: Priority::Read, len: 9 * MIB, reads: 9 * MIB };
     assert_eq!(step(&mut serve, long), answer(alice, 0));
     assert_eq!(step(&mut serve, want(bob, 0, Priority::Read)), []);
     assert_eq!(step(&mut serve, done(alice, 0)), answer(bob, 0));
@@ -232,6 +233,25 @@ fn no_more_is_sent_each_second_than_may_be() {
     assert_eq!(next, [answer(alice, 1), vec![ServeEffect::WakeAt(Time(10_000))]].concat());
     assert_eq!(at(&mut serve, 20_000, ServeInput::Tick), answer(alice, 2));
     assert_eq!(at(&mut serve, 20_100, want(alice, 3, Priority::Read)), [ServeEffect::WakeAt(Time(20_500))], "no burst");
+}
+
+#[test]
+fn an_answer_made_of_others_counts_as_what_is_read_for_it_but_on_the_line() {
+    let config = ServeConfig { bytes_per_s_max: 2 * MIB, peer_bytes_max: 8 * MIB, ..ServeConfig::default() };
+    let (mut serve, [alice, bob]) = with(config, [ALICE, BOB]);
+    let made =
+        |id| ServeInput::Want { from: alice, want: WantId(id), priority: Priority::Read, len: MIB, reads: 4 * MIB };
+    assert_eq!(at(&mut serve, 9000, made(0)), answer(alice, 0));
+    assert_eq!(at(&mut serve, 9000, made(1)), [ServeEffect::WakeAt(Time(9500))], "one MiB is sent");
+    assert_eq!(at(&mut serve, 9500, ServeInput::Tick), answer(alice, 1));
+    assert_eq!(serve.peers[&ALICE].bytes, 8 * MIB);
+    assert_eq!(at(&mut serve, 20_000, made(2)), [], "as much as may be is read for it");
+    for id in 0..6 {
+        let now = 30_000 + 1000 * id;
+        assert_eq!(at(&mut serve, now, want(bob, id, Priority::Read)), answer(bob, id), "its share is not used up");
+        assert_eq!(at(&mut serve, now, done(bob, id)), []);
+    }
+    assert_eq!(at(&mut serve, 40_000, done(alice, 0)), answer(alice, 2));
 }
 
 #[test]

@@ -333,7 +333,8 @@ impl<'a> Swarm<'a> {
         node.askers.insert(from, asker);
         let id = served_id(pack, want.id);
         node.wants.insert((from, id), (pack, want));
-        self.serve(at, ServeInput::Want { from: asker, want: id, priority: Priority::Read, len: want.len() });
+        let (priority, len) = (Priority::Read, want.len());
+        self.serve(at, ServeInput::Want { from: asker, want: id, priority, len, reads: len });
     }
 
     fn serve(&mut self, at: NodeId, input: ServeInput) {
