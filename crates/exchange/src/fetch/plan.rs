@@ -9,6 +9,7 @@
 //! rather than of whoever holds the shard, who would else send everything to everybody. For the same reason each cell that
 //! none of them has is the first of one fetcher, the same in everybody's eyes, and left to it for as long as it gets on.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::ops::Range;
 
@@ -43,12 +44,25 @@ struct Candidate {
     peer: NodeId,
     has_room: bool,
     eta_ms: u64,
+    /// What its provider was measured to deliver.
+    rate_bytes_per_s: Option<u64>,
     /// Not what is needed itself: something must be decoded with it.
     stands_in: bool,
     /// Another that fetches is about to ask a holder for it.
     left: bool,
     provider_count: usize,
     tie: u64,
+}
+
+/// Whether who has what is needed was measured to be slower than others, as many as are due, by more than the factor by which
+/// decoding takes more bytes.
+fn is_far_slower(candidates: &[Candidate], due: usize) -> bool {
+    let (others, direct): (Vec<_>, Vec<_>) = candidates.iter().partition(|candidate| candidate.stands_in);
+    let slowest = direct.iter().filter_map(|candidate| candidate.rate_bytes_per_s).min();
+    let mut others: Vec<u64> = others.iter().filter_map(|candidate| candidate.rate_bytes_per_s).collect();
+    others.sort_unstable_by_key(|rate| Reverse(*rate));
+    let factor = SLOW_FACTOR.max(due as u64);
+    slowest.zip(others.get(due - 1)).is_some_and(|(slowest, other)| slowest.saturating_mul(factor) < *other)
 }
 
 impl Fetch {
@@ -172,11 +186,14 @@ impl Fetch {
             .filter(|shard| !settled.contains(*shard))
             .filter_map(|shard| self.candidate(now, run, shard, &asked, needed.as_ref()))
             .collect();
-        // As few cells as can be: those needed themselves if each has somebody to ask, else enough to decode with.
+        // As few cells as can be: those needed themselves if each has somebody to ask who gets on, else enough to decode with.
         let direct = candidates.iter().filter(|candidate| !candidate.stands_in).count();
         let gathering = self.gather_until.is_some_and(|until| now < until);
         let direct_only = match needed_due {
-            Some(needed_due) => (direct == needed_due && needed_due <= due) || candidates.len() < due,
+            Some(needed_due) => {
+                let suffices = direct == needed_due && needed_due <= due && !is_far_slower(&candidates, due);
+                suffices || candidates.len() < due
+            }
             None => false,
         };
         if direct_only || gathering {
@@ -273,6 +290,7 @@ impl Fetch {
             peer,
             has_room: self.has_room(now, &self.providers[&peer], len),
             eta_ms,
+            rate_bytes_per_s: self.providers[&peer].pipe.rate_bytes_per_s,
             stands_in: match needed {
                 Some(needed) => !needed.contains(shard),
                 None => k > 1 && shard.0 >= k,

@@ -460,6 +460,31 @@ fn asked_of_busy(holders: &[(NodeId, &[u16])], answer_ms: u64) -> Vec<(NodeId, u
     asked(&step(&mut fetch, 0, Input::Tick))
 }
 
+/// Who is asked for a shard of a 2-of-4 code, if who has it needs a second for a mebibyte and who has others so many ms.
+fn asked_beside_a_slow_one(others_ms: Option<u64>) -> Vec<(NodeId, u16)> {
+    let pack = Pack::new(GRID_LEAVES);
+    let mut fetch = Fetch::new(pack.spec(Need::Ranges(vec![(ShardIndex(0), 0..GRID_LEAVES)])), 1);
+    fetch.pipes.delivered(ALICE, 1 << 20, 1000, 0);
+    let holders: [(NodeId, &[u16]); 3] = [(ALICE, &[0]), (BOB, &[1]), (CAROL, &[2, 3])];
+    for (peer, shards) in holders {
+        if let Some(others_ms) = others_ms.filter(|_| peer != ALICE) {
+            fetch.pipes.delivered(peer, 1 << 20, others_ms, 0);
+        }
+        fetch.on_provider(Time(0), peer, shards.iter().copied().map(ShardIndex).collect());
+    }
+    let mut asked = asked(&step(&mut fetch, 0, Input::Tick));
+    asked.sort_unstable();
+    asked
+}
+
+#[test]
+fn what_one_has_who_is_slower_than_decoding_is_dearer_is_decoded() {
+    assert_eq!(asked_beside_a_slow_one(Some(600)), [(ALICE, 0)], "twice the bytes for less than twice the speed");
+    let decoded = asked_beside_a_slow_one(Some(300));
+    assert!(decoded.len() == 2 && decoded.iter().all(|(peer, _)| *peer != ALICE), "{decoded:?}");
+    assert_eq!(asked_beside_a_slow_one(None), [(ALICE, 0)], "nobody knows that others are faster");
+}
+
 #[test]
 fn near_data_is_waited_for_and_far_data_is_decoded() {
     let holders: [(NodeId, &[u16]); 3] = [(ALICE, &[0]), (BOB, &[1]), (CAROL, &[2, 3])];
