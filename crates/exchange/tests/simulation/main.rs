@@ -84,8 +84,9 @@ const SWARM_SEEDS: u64 = 4;
 const CROWD: usize = 200;
 const CROWD_OF_A_DAY: usize = 80;
 /// Copies that the two seeders of a crowd may send, of those that it fetches. A node that begins asks each for one run
-/// before it knows of anybody, which is a quarter of this small pack; liars, losses and those that leave cost the rest.
-const CROWD_SHARE_MAX: f64 = 0.6;
+/// before it knows of anybody, which is a quarter of this small pack; liars, losses and those that leave cost the rest:
+/// over 72 seeds 0.54 with a standard deviation of 0.04. Where nobody serves another one it is 1.
+const CROWD_SHARE_MAX: f64 = 0.75;
 
 /// A pack of 16 MiB: four shards restore it, as in most networks.
 fn full_pack() -> Pack {
