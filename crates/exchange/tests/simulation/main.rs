@@ -84,9 +84,9 @@ const SWARM_SEEDS: u64 = 4;
 const CROWD: usize = 200;
 const CROWD_OF_A_DAY: usize = 80;
 /// Copies that the two seeders of a crowd may send, of those that it fetches. A node that begins asks each for one run
-/// before it knows of anybody, which is a quarter of this small pack; liars, losses and those that leave cost the rest:
-/// over 72 seeds 0.54 with a standard deviation of 0.04. Where nobody serves another one it is 1.
-const CROWD_SHARE_MAX: f64 = 0.75;
+/// before it knows of anybody, which is a quarter of this small pack; liars, losses and those that leave cost the rest.
+/// Judged in the mean of a few crowds: of 72 single ones three had more, the mean is 0.54 and the standard deviation 0.04.
+const CROWD_SHARE_MAX: f64 = 0.6;
 
 /// A pack of 16 MiB: four shards restore it, as in most networks.
 fn full_pack() -> Pack {
@@ -143,17 +143,21 @@ fn a_crowd_with_slow_lossy_lying_and_leaving_nodes_among_it_gets_the_truth() {
     let first = first_seed();
     let pack = Pack::new(Code::new(2, 4).expect("a code"), 64);
     let crowd = if std::env::var_os("BITHEALTH_SEEDS").is_some() { CROWD } else { CROWD_OF_A_DAY };
-    let _named = Seed(first);
-    let mut random = Random::new(first);
-    let kinds: Vec<_> = (0..crowd).map(|_| any_kind(&mut random)).collect();
-    let mut swarm = Swarm::new((&pack, 1), first, &[Kind::on_line(LINE); 2], &kinds);
-    swarm.run();
-    swarm.check_blame();
-    assert_eq!(swarm.unfinished(), [], "whoever stays gets it all");
-    let sent = (swarm.uploaded(0) + swarm.uploaded(1)) as f64 / len(&pack) as f64;
-    println!("seed {first}: {} of {crowd} finished, the seeders sent {sent:.1} packs", swarm.finished().len());
-    let share = sent / crowd as f64;
-    assert!(share <= CROWD_SHARE_MAX, "those that fetch serve one another: {share}");
+    let mut shares = 0.0;
+    for seed in first..first + SWARM_SEEDS {
+        let _named = Seed(seed);
+        let mut random = Random::new(seed);
+        let kinds: Vec<_> = (0..crowd).map(|_| any_kind(&mut random)).collect();
+        let mut swarm = Swarm::new((&pack, 1), seed, &[Kind::on_line(LINE); 2], &kinds);
+        swarm.run();
+        swarm.check_blame();
+        assert_eq!(swarm.unfinished(), [], "whoever stays gets it all");
+        let sent = (swarm.uploaded(0) + swarm.uploaded(1)) as f64 / len(&pack) as f64;
+        println!("seed {seed}: {} of {crowd} finished, the seeders sent {sent:.1} packs", swarm.finished().len());
+        shares += sent / crowd as f64;
+    }
+    let share = shares / SWARM_SEEDS as f64;
+    assert!(share <= CROWD_SHARE_MAX, "seeds from {first}: those that fetch serve one another: {share}");
 }
 
 fn any_kind(random: &mut Random) -> Kind {
